@@ -1,0 +1,140 @@
+"""What is measured: a row is one function that takes a system and returns one sample, and a line in ROWS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.systems import BarePython, Floor, IPyKernel, Session, System
+
+PEER = "ipykernel"
+
+SYSTEMS: dict[str, Callable[[], System]] = {
+    "P": BarePython,
+    "F": lambda: Floor("F", "echo"),
+    "F2": lambda: Floor("F2", "relay"),
+    "local": lambda: Session("local", USE_SUBPROCESS_WORKER="0"),
+    "worker": lambda: Session("worker", USE_SUBPROCESS_WORKER="1"),
+    "worker, snapshots off": lambda: Session(
+        "worker, snapshots off", USE_SUBPROCESS_WORKER="1", JSON_REPL_SNAPSHOTS="off"
+    ),
+    PEER: IPyKernel,
+}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A system's median is at most so many times another's; or, against the peer, at least so many times faster."""
+
+    system: str
+    against: str
+    must: float
+    aim: float
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    measure: Callable[[System], float]
+    contenders: dict[str, str]  # {"worker": "F2"}: a system, and the floor it stands on
+    goals: tuple[Goal, ...] = ()
+    blocks: int = 20
+    samples_per_block: int = 50
+    running: bool = True  # False: measure gets a system that has not been started
+    unit: str = "s"
+
+    def systems(self) -> list[str]:
+        """Floors first, each once."""
+        return list(dict.fromkeys([*self.contenders.values(), *self.contenders]))
+
+
+def expression(system: System) -> float:
+    began = time.perf_counter()
+    system.round_trip("1+1")
+    return time.perf_counter() - began
+
+
+def assignment(system: System) -> float:
+    began = time.perf_counter()
+    system.round_trip("x = 1")
+    return time.perf_counter() - began
+
+
+def expression_after_a_pause(system: System) -> float:
+    time.sleep(0.005)
+    return expression(system)
+
+
+def spawn(system: System) -> float:
+    began = time.perf_counter()
+    system.start()
+    system.round_trip("1+1")
+    took = time.perf_counter() - began
+    system.close()
+    return took
+
+
+LINES_CODE = "for n in range(100_000): print(f'line {n}')"
+LINES_TEXT = "".join(f"line {n}\n" for n in range(100_000))
+
+
+def printed_lines(system: System) -> float:
+    if isinstance(system, Floor):  # it runs no code: the same text there and back
+        began = time.perf_counter()
+        system.round_trip(LINES_TEXT)
+        return time.perf_counter() - began
+    began = time.perf_counter()
+    text = system.round_trip(LINES_CODE)
+    took = time.perf_counter() - began
+    if text != LINES_TEXT:
+        raise ValueError(f"{text.count(chr(10)):,} of 100,000 lines are in the answer")
+    return took
+
+
+EVERYONE = {"local": "F", "worker": "F2", "worker, snapshots off": "F2", PEER: "F"}
+
+ROWS = [
+    Row(
+        "round trip 1+1",
+        expression,
+        EVERYONE,
+        goals=(
+            Goal("local", "F", must=3, aim=2),
+            Goal("local", PEER, must=30, aim=60),
+            Goal("worker, snapshots off", "F2", must=2, aim=1.4),
+            Goal("worker, snapshots off", PEER, must=15, aim=15),
+            Goal("worker", PEER, must=1.5, aim=4),
+        ),
+    ),
+    Row("round trip x = 1", assignment, EVERYONE),
+    Row(
+        "round trip 1+1, 5 ms apart",
+        expression_after_a_pause,
+        {"worker": "F2", PEER: "F"},
+        goals=(Goal("worker", "F2", must=6, aim=3), Goal("worker", PEER, must=6, aim=6)),
+        samples_per_block=10,
+    ),
+    Row(
+        "spawn to first answer",
+        spawn,
+        {"local": "P", "worker": "P", PEER: "P"},
+        goals=(
+            Goal("local", "P", must=3, aim=2),
+            Goal("local", PEER, must=12, aim=12),
+            Goal("worker", "P", must=5, aim=3),
+            Goal("worker", PEER, must=12, aim=12),
+        ),
+        blocks=15,
+        samples_per_block=1,
+        running=False,
+    ),
+    Row(
+        "100,000 lines printed",
+        printed_lines,
+        {"local": "F", "worker": "F2", PEER: "F"},
+        goals=(Goal("local", PEER, must=3, aim=6), Goal("worker", PEER, must=3, aim=6)),
+        blocks=12,
+        samples_per_block=1,
+    ),
+]

@@ -1,0 +1,55 @@
+"""Parent side: the command line. Imported only when there are arguments, as click costs more than Python's own start."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from json_repl import __version__
+from json_repl.core.settings import TABLE
+
+_rows = {row.name: row for row in TABLE}
+
+
+def _option(name: str, *declarations: str, **more: Any) -> Any:
+    row = _rows[name]
+    return click.option(*declarations, name, help=f"{row.doc} [{row.variable}]", default=None, **more)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@_option("worker", "--worker/--local")
+@_option("timeout", "--timeout", type=click.FloatRange(min=0), metavar="SECONDS")
+@_option("fallback", "--fallback", type=click.Choice(["auto", "always", "never"]))
+@_option("ready", "--ready", type=click.Choice(["json", "plain", "off"]))
+@_option("python", "--python", metavar="PATH")
+@_option("helpers", "--helpers", metavar="MODULES")
+@_option("fail_fast", "--fail-fast", is_flag=True)
+@_option("check", "--check", is_flag=True)
+@_option("debug", "--debug", is_flag=True)
+@click.option("-e", "code", metavar="CODE", help="Run this one piece of code and print its answer; implies --ready off.")
+@click.version_option(__version__, prog_name="json-repl-session")
+def _command(**given: Any) -> dict[str, Any]:
+    """Run Python code that comes as JSON, one request per line on stdin; one answer per line goes to stdout.
+
+    \b
+    echo '{"code": "print(6*7)"}' | json-repl-session --ready off | jq -r .stdout
+
+    Each option has an environment variable, named in brackets; the option goes first.
+    """
+    if given["code"] is not None and given["ready"] is None:
+        given["ready"] = "off"
+    return given
+
+
+def parse(arguments: list[str]) -> dict[str, Any]:
+    """The settings that the arguments give, None where they give none. Exits for --help, --version and mistakes."""
+    try:
+        given = _command.main(arguments, prog_name="json-repl-session", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    if not isinstance(given, dict):  # --help or --version, which have printed what was asked for
+        sys.exit(given or 0)
+    return given

@@ -1,0 +1,308 @@
+"""Both sides: runs the code of requests in one namespace. The same class serves both backends.
+
+    source --compile--> [statements, last expression] --run in __main__--> value --repr--> Outcome
+"""
+
+from __future__ import annotations
+
+import _ast
+import __future__ as future_features
+import os
+import resource
+import signal
+import sys
+from time import perf_counter
+
+from json_repl.core import outcome as ends
+from json_repl.core import sources
+from json_repl.core.imports import HOME, ours
+from json_repl.core.outcome import Error, Outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    import traceback
+    from types import CodeType, ModuleType
+    from typing import Any
+
+    from json_repl.core.surroundings import Surroundings
+
+MAIN = "__main__"
+_FUTURES = 0
+for _name in future_features.all_feature_names:
+    _FUTURES |= getattr(future_features, _name).compiler_flag
+
+_ONLY_AST = 0x400  # ast.PyCF_ONLY_AST; `ast` itself is not imported, as it costs more than compiling does
+_TOP_LEVEL_AWAIT = 0x2000  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+_COROUTINE = 0x80  # inspect.CO_COROUTINE
+_LONGEST_CACHED = 500  # characters
+_MOST_CACHED = 256
+_MOST_NAMES = 100  # of the namespace, that an answer about lost state can tell
+
+_OUR_FILES = tuple(os.path.join(HOME, name) for name in ("json_repl/", "helpers/", "subprocess_worker.py"))
+
+_Everything, _repr, _str, _KeyboardInterrupt = BaseException, repr, str, KeyboardInterrupt
+
+
+class Interpreter:
+    """One session's namespace, and how code runs in it.
+
+    Args:
+        surround: makes the `Surroundings`, once there is a module to run in.
+        base: names that every namespace starts with, e.g. ``{"h": <helpers>}``.
+    """
+
+    def __init__(
+        self, surround: Callable[[ModuleType], Surroundings], base: dict[str, object]
+    ) -> None:
+        self.running = 0  # the number of the request that an interrupt may hit; 0 while there is none
+        self._base = base
+        self._flags = _TOP_LEVEL_AWAIT
+        self._compiled: dict[tuple[str, int], tuple[CodeType | None, CodeType | None]] = {}
+        self._event_loop: Any = None
+        self._names: list[str] = []
+        self._make_namespace()
+        self.surroundings = surround(self._main)
+        if "inspect" in sys.modules:
+            sources.teach_inspect(sys.modules["inspect"])
+        else:
+            sys.meta_path.insert(0, sources.InspectHook())  # type: ignore[arg-type]
+
+    def run(self, number: int, source: str, filename: str | None = None, *, silent: bool = False) -> Outcome:
+        """Run `source` and say how it ended:
+
+        1. its last expression has a value: ``result`` is the value's repr,
+        2. it has none, or None: ``result`` is None,
+        3. it raised: ``reason`` is "exception", "exit" (SystemExit) or "interrupted" (KeyboardInterrupt).
+        """
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        started = perf_counter()
+        self.surroundings.enter()
+        outcome = self._run(number, source, filename or f"<python-input-{number}>", silent)
+        self.surroundings.leave()
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        outcome.elapsed_ms = (perf_counter() - started) * 1000
+        outcome.cpu_ms = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000
+        outcome.max_rss_bytes = after.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        outcome.variable_count = len(self.namespace) - sum(map(self.namespace.__contains__, self._hidden))
+        outcome.names = self._changed_names()
+        return outcome
+
+    def reset(self) -> None:
+        """Begin anew with an empty namespace. Modules stay imported, threads go on."""
+        self._flags = _TOP_LEVEL_AWAIT
+        self._make_namespace()
+        self.surroundings.use(self._main)
+
+    def variables(self) -> list[dict[str, object]]:
+        """The user's names, e.g. ``[{"name": "x", "type": "int", "repr": "41"}]``, without running any code of theirs."""
+        return [describe(name, value) for name, value in self._user_items()]
+
+    def interrupted(self, target: int) -> None:
+        """What SIGINT does: raise in the code that runs, never in ours. `target` is whom it is for, 0 for anybody.
+
+        Raises:
+            KeyboardInterrupt: the code that it is for is running.
+        """
+        if self.running and target in (0, self.running):
+            raise KeyboardInterrupt
+
+    def wait_readable(self, fds: list[int]) -> None:
+        """While tasks of the session are alive, let them go on until one of `fds` can be read; else return at once."""
+        loop = self._event_loop
+        if loop is None or loop.is_closed():
+            return
+        import asyncio
+
+        if not asyncio.all_tasks(loop):
+            return
+        self.surroundings.enter()
+        try:
+            for fd in fds:
+                loop.add_reader(fd, loop.stop)
+            loop.run_forever()
+        finally:
+            for fd in fds:
+                loop.remove_reader(fd)
+            self.surroundings.leave()
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def _run(self, number: int, source: str, filename: str, silent: bool) -> Outcome:
+        # `running` is set exactly while user code can be interrupted. Between here and `leave`, user code's builtins
+        # are in force: no name of theirs is used but those bound above.
+        outcome = Outcome()
+        try:
+            try:
+                self.running = number
+                statements, expression = self._compile(source, filename)
+                value = self._execute(statements, expression)
+                if value is not None and not silent:
+                    outcome.result = _str(_repr(value))
+                    self.namespace["_"] = value
+            finally:
+                self.running = 0
+        except _Everything as error:
+            self.running = 0
+            self._explain(outcome, error, number, source)
+        return outcome
+
+    def _execute(self, statements: CodeType | None, expression: CodeType | None) -> object:
+        value = None
+        for code in (statements, expression):
+            if code is not None:
+                value = eval(code, self.namespace)
+                if code.co_flags & _COROUTINE:
+                    value = self._await(value)
+        return value if expression is not None else None
+
+    def _await(self, coroutine: Any) -> object:
+        import asyncio
+        import selectors
+
+        if self._event_loop is None or self._event_loop.is_closed():
+            # epoll would be shared with copies of this process; poll has no state in the kernel.
+            self._event_loop = asyncio.SelectorEventLoop(selectors.PollSelector())
+            asyncio.set_event_loop(self._event_loop)
+        loop = self._event_loop
+        task = loop.create_task(coroutine)
+        try:
+            return loop.run_until_complete(task)
+        except _Everything:
+            if not task.done():  # an interrupt came out of the loop, not out of the task
+                task.cancel()
+                loop.run_until_complete(asyncio.wait([task]))
+                if not task.cancelled():
+                    task.exception()
+            raise
+
+    # -- compiling ---------------------------------------------------------------------------------------------------
+
+    def _compile(self, source: str, filename: str) -> tuple[CodeType | None, CodeType | None]:
+        key = (source, self._flags)
+        found = self._compiled.get(key)
+        if found is not None:
+            return found
+        sources.remember(filename, source)
+        tree = compile(source, filename, "exec", self._flags | _ONLY_AST, dont_inherit=True)
+        body = tree.body
+        last = body.pop() if body and isinstance(body[-1], _ast.Expr) else None
+        codes = (
+            self._to_code(tree, filename, "exec") if body else None,
+            self._to_code(_ast.Expression(last.value), filename, "eval") if last is not None else None,
+        )
+        if len(source) <= _LONGEST_CACHED:
+            if len(self._compiled) >= _MOST_CACHED:
+                del self._compiled[next(iter(self._compiled))]
+            self._compiled[source, self._flags] = codes
+        return codes
+
+    def _to_code(self, tree: Any, filename: str, mode: str) -> CodeType:
+        code: CodeType = compile(tree, filename, mode, self._flags, dont_inherit=True)
+        self._flags |= code.co_flags & _FUTURES  # `from __future__ import ...` holds from here on, as in any REPL
+        return code
+
+    # -- errors ------------------------------------------------------------------------------------------------------
+
+    def _explain(self, outcome: Outcome, error: BaseException, number: int, source: str) -> None:
+        kind = type(error)
+        outcome.reason = ends.EXCEPTION
+        if issubclass(kind, _KeyboardInterrupt):
+            outcome.reason = ends.INTERRUPTED
+        elif issubclass(kind, SystemExit):
+            outcome.reason = ends.EXIT
+        self.surroundings.leave()
+        try:
+            # Formatting runs the exception's own code, which may hang: it stays interruptible.
+            self.running = number
+            outcome.error = _as_text(error, source)
+            self.running = 0
+        except _Everything as second:
+            self.running = 0
+            evalue = f"<its text cannot be had: {type(second).__name__}>"
+            outcome.error = Error(kind.__name__, evalue, [f"{kind.__name__}: {evalue}\n"])
+            if isinstance(second, KeyboardInterrupt):
+                outcome.reason = ends.INTERRUPTED
+
+    # -- the namespace -----------------------------------------------------------------------------------------------
+
+    def _make_namespace(self) -> None:
+        self._main = type(sys)(MAIN)
+        self.namespace = vars(self._main)
+        self.namespace.update(self._base)
+        self.namespace["__builtins__"] = sys.modules["builtins"]
+        self._hidden = frozenset(self.namespace) | {"_", "__annotations__", "__warningregistry__"}
+        self._names = []
+
+    def _user_items(self) -> Iterator[tuple[str, object]]:
+        for name, value in list(self.namespace.items()):
+            if name not in self._hidden or (name in self._base and value is not self._base[name]):
+                yield name, value
+
+    def _changed_names(self) -> list[str] | None:
+        # Only the first ones are ever told, so a large namespace costs no more than a small one.
+        names = []
+        for name in self.namespace:
+            if name not in self._hidden:
+                names.append(name)
+                if len(names) == _MOST_NAMES:
+                    break
+        if names == self._names:
+            return None
+        self._names = names
+        return names
+
+
+def describe(name: str, value: object) -> dict[str, object]:
+    """One variable. No code of the user's runs: only values of Python's own plain types are shown."""
+    kind = type(value)
+    shown = repr(value)[:80] if kind in (int, float, bool, str, bytes, complex, type(None)) and _is_small(value) else None
+    return {"name": str(name), "type": kind.__name__, "module": kind.__module__, "repr": shown}
+
+
+def _is_small(value: object) -> bool:
+    if type(value) is int:
+        return value.bit_length() < 4096  # Python refuses to print integers of more than 4300 digits
+    return not isinstance(value, (str, bytes)) or len(value) < 10_000
+
+
+def _as_text(error: BaseException, source: str) -> Error:
+    with ours():
+        import traceback
+    if isinstance(error, SyntaxError):
+        _hint(error, source)
+    report = traceback.TracebackException(type(error), error, error.__traceback__)
+    _leave_out_our_frames(report)
+    try:
+        evalue = str(error)
+    except Exception:
+        evalue = "<exception str() failed>"
+    return Error(type(error).__name__, evalue, list(report.format()))
+
+
+def _leave_out_our_frames(report: traceback.TracebackException | None, seen: frozenset[int] = frozenset()) -> None:
+    if report is None or id(report) in seen:
+        return
+    report.stack[:] = [frame for frame in report.stack if not frame.filename.startswith(_OUR_FILES)]
+    if not report.stack:  # a SyntaxError of the request itself has no "Traceback" above it in a REPL
+        report.stack = None  # type: ignore[assignment]
+    for other in (report.__cause__, report.__context__, *(getattr(report, "exceptions", None) or ())):
+        _leave_out_our_frames(other, seen | {id(report)})
+
+
+def _hint(error: SyntaxError, source: str) -> None:
+    lines = source.splitlines()
+    at = (error.lineno or 1) - 1
+    line = lines[at].strip() if at < len(lines) else ""
+    if line[:1] in ("!", "%"):
+        what = "shell commands" if line[0] == "!" else "magics"
+        error.msg = f"{error.msg}: there are no {what} here; run a command with h.run({line[1:].strip()!r})"
+
+
+def handle_interrupts(interpreter: Interpreter, target: Callable[[], int]) -> None:
+    """Let SIGINT raise in user code; `target` tells which request it is for. Main thread only."""
+
+    def on_interrupt(signum: int, frame: object) -> None:
+        interpreter.interrupted(target())
+
+    signal.signal(signal.SIGINT, on_interrupt)

@@ -1,0 +1,123 @@
+"""Both sides: how a piece of code ended. Both backends make one `Outcome` per request; nothing else is an answer."""
+
+from __future__ import annotations
+
+import struct
+
+from json_repl.core.errors import WireError
+from json_repl.core.wire import pack_texts, unpack_texts
+
+OK, ERROR = "ok", "error"
+
+# Why a request ended as it did; None where the code simply ran to its end.
+EXCEPTION = "exception"
+INTERRUPTED = "interrupted"
+TIMEOUT = "timeout"
+MEMORY = "memory"
+CRASH = "crash"
+EXIT = "exit"
+CANCELLED = "cancelled"
+
+KEPT, RESTORED, LOST = "kept", "restored", "lost"
+
+_REASONS = (None, EXCEPTION, INTERRUPTED, TIMEOUT, MEMORY, CRASH, EXIT, CANCELLED)
+_NUMBERS = struct.Struct("<BddQQ")
+
+
+class Error:
+    """A Python exception as text; `traceback` is a list of lines, as Jupyter has it."""
+
+    __slots__ = ("ename", "evalue", "extra", "traceback")
+
+    def __init__(self, ename: str, evalue: str, traceback: list[str], **extra: object) -> None:
+        self.ename = ename
+        self.evalue = evalue
+        self.traceback = traceback
+        self.extra = extra  # e.g. {"signal": "SIGSEGV", "exit_status": None}
+
+    def to_wire(self) -> dict[str, object]:
+        """The ``error`` field of an answer."""
+        return {"ename": self.ename, "evalue": self.evalue, "traceback": self.traceback, **self.extra}
+
+    def text(self) -> str:
+        """What a person reads: the traceback, or one line where there is none."""
+        return "".join(self.traceback) or f"{self.ename}: {self.evalue}\n"
+
+
+class Outcome:
+    """How one request ended. Times are in milliseconds, sizes in bytes."""
+
+    __slots__ = (
+        "attempts",
+        "backend",
+        "cpu_ms",
+        "elapsed_ms",
+        "error",
+        "fallback",
+        "max_rss_bytes",
+        "names",
+        "note",
+        "reason",
+        "result",
+        "state",
+        "stderr",
+        "stdout",
+        "variable_count",
+    )
+
+    def __init__(self, reason: str | None = None, error: Error | None = None) -> None:
+        self.reason = reason
+        self.error = error
+        self.result: str | None = None
+        self.stdout = ""
+        self.stderr = ""
+        self.elapsed_ms = 0.0
+        self.cpu_ms = 0.0
+        self.max_rss_bytes = 0
+        self.variable_count = 0
+        self.names: list[str] | None = None  # the first names of the namespace, where they changed
+        self.backend = "local"
+        self.attempts = 1
+        self.fallback: dict[str, str] | None = None
+        self.note: str | None = None
+        self.state: dict[str, object] = {}  # what differs from "kept", e.g. {"state": "lost", "lost_names": ["x"]}
+
+    @property
+    def status(self) -> str:
+        """``"ok"`` or ``"error"``."""
+        return OK if self.reason is None else ERROR
+
+    def to_frame(self) -> bytes:
+        """The payload of an ANSWER frame. Output travels apart."""
+        numbers = _NUMBERS.pack(
+            _REASONS.index(self.reason), self.elapsed_ms, self.cpu_ms, self.max_rss_bytes, self.variable_count
+        )
+        names = [] if self.names is None else self.names
+        texts: list[str | None] = [self.result, None if self.names is None else str(len(names)), *names]
+        if self.error is not None:
+            texts += [self.error.ename, self.error.evalue, *self.error.traceback]
+        return numbers + pack_texts(texts)
+
+    @classmethod
+    def from_frame(cls, payload: bytes) -> Outcome:
+        """The inverse of `to_frame`.
+
+        Raises:
+            WireError: the payload is none of ours.
+        """
+        outcome = cls()
+        try:
+            reason, outcome.elapsed_ms, outcome.cpu_ms, outcome.max_rss_bytes, outcome.variable_count = (
+                _NUMBERS.unpack_from(payload)
+            )
+            outcome.reason = _REASONS[reason]
+            outcome.result, count, *rest = unpack_texts(payload, _NUMBERS.size)
+            texts = [text or "" for text in rest]
+            if count is not None:
+                outcome.names = texts[: int(count)]
+            ending = texts[int(count or 0) :]
+            if ending:
+                outcome.error = Error(ending[0], ending[1], ending[2:])
+        except (struct.error, IndexError, ValueError) as error:
+            raise WireError(f"an answer on the worker's wire that cannot be read: {error}") from None
+        return outcome

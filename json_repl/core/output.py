@@ -1,0 +1,160 @@
+"""Both sides: what user code printed, in order, each byte once, also when its process dies in the middle.
+
+    print() --> OutputBuffer --(memory shared with the parent)--> OutputReader.peek   while it runs, or after its death
+                     |
+                     +-- full, or the request ended --> OUTPUT frame --> OutputReader.take
+
+Every byte has a place in the one stream of all output, so a piece seen by both ways counts once. Pieces are records
+(stream, length, data); the last one is open, its length 0, until another stream writes or the buffer is handed over.
+"""
+
+from __future__ import annotations
+
+import struct
+from _thread import RLock
+
+from json_repl.core.errors import WireError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import mmap
+    from collections.abc import Callable
+
+STDOUT, STDERR = 1, 2
+PAGE_BYTES = 1 << 16
+
+_PLACE = struct.Struct("<QQ")  # place of the first byte, number of the request it belongs to (0: none is running)
+_USED = struct.Struct("<Q")
+_RECORD = struct.Struct("<BI")
+
+# The page: _PLACE at 0, _USED at 16, the interrupt's target at 24 (written by the parent), records from 64 on.
+_USED_AT = 16
+_TARGET_AT = 24
+_DATA_AT = 64
+
+Piece = "tuple[int, bytes]"  # (STDOUT, b"hello\n")
+
+
+class OutputBuffer:
+    """The writer's end. `spill` gets the payload of an OUTPUT frame, and may block: that is the back-pressure."""
+
+    def __init__(self, page: mmap.mmap, spill: Callable[[bytes], None]) -> None:
+        self.lock = RLock()
+        self._page = page
+        self._spill = spill
+        self._place = 0
+        self._owner = 0
+        self._record_at = 0  # where the open record starts; 0 where none is open
+        self._stream = 0
+        self._restart()
+
+    def append(self, stream: int, data: bytes) -> None:
+        """Add bytes to the end, in as many pieces as the page needs."""
+        with self.lock:
+            if stream == self._stream and len(data) < len(self._page) - self._page.tell():
+                self._page.write(data)
+                _USED.pack_into(self._page, _USED_AT, self._page.tell() - _DATA_AT)
+                return
+            view = memoryview(data)
+            while view:
+                room = len(self._page) - self._page.tell() - _RECORD.size
+                if room <= 0:
+                    self.flush()
+                    continue
+                if stream != self._stream:
+                    self._open(stream)
+                # The page moves on in C, at once: a signal's handler that prints here goes before or after, never into it.
+                self._page.write(view[:room])
+                _USED.pack_into(self._page, _USED_AT, self._page.tell() - _DATA_AT)
+                view = view[room:]
+
+    def flush(self) -> None:
+        """Hand over what is here. A call cut short by an exception is safe: the next one repeats it under its place."""
+        with self.lock:
+            end = self._page.tell()
+            if end == _DATA_AT:
+                return
+            self._seal()
+            self._spill(_PLACE.pack(self._place, self._owner) + self._page[_DATA_AT:end])
+            self._place += end - _DATA_AT
+            self._restart()
+
+    def belong_to(self, owner: int) -> None:
+        """From here on, output is that of request `owner`."""
+        with self.lock:
+            self.flush()
+            self._owner = owner
+            self._restart()
+
+    def interrupt_target(self) -> int:
+        """The request that the parent wants to interrupt, or 0; asking takes it away."""
+        (target,) = _USED.unpack_from(self._page, _TARGET_AT)
+        _USED.pack_into(self._page, _TARGET_AT, 0)
+        return int(target)
+
+    def _open(self, stream: int) -> None:
+        self._seal()
+        self._record_at = self._page.tell()
+        self._page.write(_RECORD.pack(stream, 0))
+        self._stream = stream
+
+    def _seal(self) -> None:
+        if self._record_at:
+            length = self._page.tell() - self._record_at - _RECORD.size
+            _RECORD.pack_into(self._page, self._record_at, self._stream, length)
+        self._record_at = self._stream = 0
+
+    def _restart(self) -> None:
+        self._record_at = self._stream = 0
+        _USED.pack_into(self._page, _USED_AT, 0)
+        _PLACE.pack_into(self._page, 0, self._place, self._owner)
+        self._page.seek(_DATA_AT)
+
+
+class OutputReader:
+    """The reader's end: returns what is new, as ``(owner, [(STDOUT, b"..."), ...])``."""
+
+    def __init__(self, page: mmap.mmap | None = None) -> None:
+        self._page = page
+        self._place = 0
+
+    def take(self, payload: bytes) -> tuple[int, list[tuple[int, bytes]]]:
+        """The new pieces of an OUTPUT frame.
+
+        Raises:
+            WireError: the payload is none of ours.
+        """
+        if len(payload) < _PLACE.size:
+            raise WireError("an output frame that is too short")
+        place, owner = _PLACE.unpack_from(payload)
+        return owner, self._new_pieces(place, payload[_PLACE.size :])
+
+    def peek(self) -> tuple[int, list[tuple[int, bytes]]]:
+        """What stands in the shared page and was not taken yet. The writer may be dead, or busy elsewhere."""
+        assert self._page is not None
+        place, owner = _PLACE.unpack_from(self._page)
+        (used,) = _USED.unpack_from(self._page, _USED_AT)
+        data = self._page[_DATA_AT : _DATA_AT + min(used, PAGE_BYTES)]
+        if _PLACE.unpack_from(self._page) != (place, owner):
+            return owner, []  # handed over meanwhile: its frame is on the way
+        return owner, self._new_pieces(place, data)
+
+    def aim_interrupt(self, owner: int) -> None:
+        """Name the request that the next SIGINT is meant for, so that it cannot hit a later one."""
+        assert self._page is not None
+        _USED.pack_into(self._page, _TARGET_AT, owner)
+
+    def _new_pieces(self, place: int, data: bytes) -> list[tuple[int, bytes]]:
+        pieces = []
+        known = max(0, self._place - place)
+        at = 0
+        while at + _RECORD.size <= len(data):
+            stream, length = _RECORD.unpack_from(data, at)
+            if stream not in (STDOUT, STDERR):
+                raise WireError("output of a stream that does not exist")
+            start = at + _RECORD.size
+            at = start + length if length else len(data)
+            if max(start, known) < at:
+                pieces.append((stream, data[max(start, known) : at]))
+        self._place = max(self._place, place + len(data))
+        return pieces

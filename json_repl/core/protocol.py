@@ -1,0 +1,224 @@
+"""Parent side: JSON lines. A line in, requests out; a result or an error in, a line out.
+
+Two dialects, told apart per line: JSON-RPC 2.0, and bare objects such as ``{"code": "1+1"}``.
+"""
+
+from __future__ import annotations
+
+import json
+
+from json_repl.core.errors import InvalidRequest, LimitExceeded, ParseError, RpcError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+JSONRPC, BARE = "2.0", "bare"
+_METHOD_PREFIX = "repl/"
+_FORMS = 'a request is {"code": "..."} or {"jsonrpc": "2.0", "id": 1, "method": "...", "params": {...}}'
+
+
+class Number(float):
+    """A JSON number with a fraction or an exponent, which remembers how it was written: an id is echoed to the letter."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Number:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
+class Digits(str):
+    """A JSON integer too long for Python's int() of text."""
+
+
+class Request:
+    """One request. `id` is its JSON text, or None where it has none."""
+
+    __slots__ = ("answer", "dialect", "id", "method", "params")
+
+    def __init__(self, dialect: str, id: bytes | None, method: str, params: Any) -> None:
+        self.dialect = dialect
+        self.id = id
+        self.method = method
+        self.params: Any = params  # a dict by name, or a list by position
+        self.answer: Callable[[bytes | None], None] = _nowhere  # takes its line, or None; called exactly once
+
+    def succeed(self, result: dict[str, object]) -> None:
+        """Answer with a result."""
+        self.answer(self._line(b'"result":', encode(result), bare=True))
+
+    def fail(self, error: RpcError) -> None:
+        """Answer with an error."""
+        self.answer(self._line(b'"error":', encode(error.to_wire()), bare=False))
+
+    def _line(self, key: bytes, body: bytes, *, bare: bool) -> bytes | None:
+        if self.dialect == JSONRPC:
+            return None if self.id is None else b'{"jsonrpc":"2.0","id":' + self.id + b"," + key + body + b"}"
+        if not bare:
+            return b'{"id":' + (self.id or b"null") + b"," + key + body + b"}"
+        return body if self.id is None else b'{"id":' + self.id + b"," + body[1:]
+
+
+def _nowhere(line: bytes | None) -> None:
+    raise AssertionError("a request was answered that nobody has sent")
+
+
+class Refused:
+    """What came in a request's place and is none."""
+
+    def __init__(self, error: RpcError, id: bytes = b"null", dialect: str = JSONRPC) -> None:
+        self.request = Request(dialect, id, "", {})
+        self.error = error
+
+
+def parse(line: bytes) -> tuple[bool, list[Request | Refused]]:
+    """The requests of a line, and whether they came as a batch. What is wrong with them comes in their place."""
+    try:
+        value = _decode(line.decode("utf-8-sig"))
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        return False, [Refused(ParseError(_why_not_json(error)))]
+    if not isinstance(value, list):
+        return False, [_request(value)]
+    if not value:
+        return False, [Refused(InvalidRequest(f"an empty batch asks for nothing; {_FORMS}."))]
+    return True, [_request(item) for item in value]
+
+
+def notification(method: str, params: dict[str, object]) -> bytes:
+    """A line that answers nothing."""
+    return b'{"jsonrpc":"2.0","method":' + encode(method) + b',"params":' + encode(params) + b"}"
+
+
+def encode(value: object) -> bytes:
+    """JSON text, always valid UTF-8."""
+    try:
+        return _dumps(value)
+    except TypeError:  # lone surrogates, integers of more than 64 bits
+        return _json_dumps(value)
+
+
+def use_orjson() -> None:
+    """Encode with orjson from now on. It is not imported at the start, as it takes as long as Python itself."""
+    global _dumps
+    import orjson
+
+    _dumps = orjson.dumps
+
+
+def _json_dumps(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
+_dumps: Callable[[object], bytes] = _json_dumps
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
+
+
+_reader = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=Number)
+_digits_reader = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=Number, parse_int=Digits)
+
+
+def _decode(text: str) -> Any:
+    text = text.strip(" \t\r\n")
+    try:
+        value, end = _reader.raw_decode(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        value, end = _digits_reader.raw_decode(text)
+    if end != len(text):
+        raise json.JSONDecodeError("Extra data", text, end)
+    return value
+
+
+def _why_not_json(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"the line is not UTF-8 (byte {error.start}); send one JSON object per line, in UTF-8."
+    if isinstance(error, RecursionError):
+        return "the line is nested too deeply; send one flat JSON object per line."
+    if isinstance(error, json.JSONDecodeError):
+        return f"the line is not JSON: {error.msg} at character {error.pos + 1}; {_FORMS}, on one line."
+    return f"the line is not JSON: {error}; {_FORMS}, on one line."
+
+
+def _request(value: Any) -> Request | Refused:
+    if not isinstance(value, dict):
+        return Refused(InvalidRequest(f"a JSON {_kind(value)} is no request; {_FORMS}."))
+    bare = "jsonrpc" not in value
+    id = _id_text(value.get("id")) if "id" in value else None
+    dialect = BARE if bare else JSONRPC
+
+    def refuse(text: str) -> Refused:
+        return Refused(InvalidRequest(text), id or b"null", dialect)
+
+    if "id" in value and id is None:
+        return Refused(InvalidRequest("an id is a string, a number or null."), b"null", dialect)
+    if not bare and value["jsonrpc"] != "2.0":
+        return refuse('"jsonrpc" must be the string "2.0"; leave it out to send a bare request.')
+    method = value.get("method", "execute" if bare and "code" in value else None)
+    if type(method) is not str:
+        return refuse(f"the request names no method; {_FORMS}.")
+    params = value.get("params", {})
+    if type(params) not in (dict, list):
+        return refuse('"params" must be an object or an array.')
+    if bare:
+        rest = {key: item for key, item in value.items() if key not in ("id", "method", "params")}
+        params = {**rest, **params} if type(params) is dict else params
+    return Request(dialect, id, method.removeprefix(_METHOD_PREFIX), params)
+
+
+def _id_text(id: Any) -> bytes | None:
+    if isinstance(id, Number):
+        return id.text.encode()
+    if isinstance(id, Digits):
+        return str(id).encode()
+    if id is None or (isinstance(id, (str, int)) and not isinstance(id, bool)):
+        return encode(id)
+    return None
+
+
+def _kind(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return "constant"
+    return "string" if isinstance(value, str) and not isinstance(value, Digits) else "number"
+
+
+class LineReader:
+    """Cuts bytes into lines, of at most `longest` bytes each."""
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+        self._parts: list[bytes] = []  # of the line that has no end yet
+        self._size = 0
+        self._skipping = False
+
+    def feed(self, data: bytes) -> list[bytes | LimitExceeded]:
+        """The lines that are complete now; in the place of one that is too long, the error that says so."""
+        lines: list[bytes | LimitExceeded] = []
+        *complete, rest = data.split(b"\n")
+        for part in complete:
+            lines += self._add(part)
+            if not self._skipping:
+                lines.append(b"".join(self._parts))
+            self._parts, self._size, self._skipping = [], 0, False
+        lines += self._add(rest)
+        return lines
+
+    def end(self) -> list[bytes | LimitExceeded]:
+        """The last line, if it had no newline."""
+        return self.feed(b"\n") if self._size or self._skipping else []
+
+    def _add(self, part: bytes) -> list[bytes | LimitExceeded]:
+        self._size += len(part)
+        if self._skipping:
+            return []
+        if self._size <= self._longest:
+            self._parts.append(part)
+            return []
+        self._parts, self._skipping = [], True
+        return [LimitExceeded(f"the line is longer than {self._longest} bytes and was skipped (JSON_REPL_MAX_LINE).")]

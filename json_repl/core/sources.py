@@ -1,0 +1,88 @@
+"""Both sides: the source of every request, so that tracebacks and `inspect.getsource` show the user's own lines."""
+
+from __future__ import annotations
+
+import linecache
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+_MOST_REQUESTS = 10_000
+_MOST_CHARACTERS = 32_000_000
+
+_sources: dict[str, str] = {}  # e.g. {"<python-input-3>": "def f():\n    return 1\n"}, oldest first
+_characters = 0
+
+
+def remember(filename: str, source: str) -> None:
+    """File `source` under `filename`; the oldest go when there are too many for a long session's memory."""
+    global _characters
+    _characters += len(source) - len(_sources.pop(filename, ""))
+    _sources[filename] = source
+    # Without a time of modification, linecache never looks for a file of that name.
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    while len(_sources) > _MOST_REQUESTS or (_characters > _MOST_CHARACTERS and len(_sources) > 1):
+        oldest = next(iter(_sources))
+        _characters -= len(_sources.pop(oldest))
+        linecache.cache.pop(oldest, None)
+
+
+def teach_inspect(inspect: ModuleType) -> None:
+    """Let `inspect` find the source of classes of a session, as ``__main__`` has no file to look into."""
+    genuine = inspect.getfile
+
+    def getfile(obj: Any) -> Any:
+        if isinstance(obj, type) and obj.__module__ == "__main__":
+            filename = _defined_in(obj)
+            if filename:
+                return filename
+        return genuine(obj)
+
+    inspect.getfile = getfile  # type: ignore[attr-defined]
+
+
+class InspectHook:
+    """An import hook that teaches `inspect` when user code first imports it, as importing it here costs start-up."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Part of the import system: the genuine module, taught right after it has been loaded."""
+        import sys
+
+        if name != "inspect":
+            return None
+        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        for finder in sys.meta_path:
+            spec = finder.find_spec(name, path, target)
+            if spec is not None and spec.loader is not None:
+                _after_load(spec.loader, teach_inspect)
+                return spec
+        return None
+
+
+def _after_load(loader: Any, then: Any) -> None:
+    genuine = loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        genuine(module)
+        then(module)
+
+    loader.exec_module = exec_module
+
+
+def _defined_in(cls: type) -> str | None:
+    """The newest request whose source defines a class of this name."""
+    import ast
+
+    wanted = cls.__qualname__.rpartition(".")[2]
+    functions = [value.__code__ for value in vars(cls).values() if hasattr(value, "__code__")]
+    for code in functions:
+        if code.co_filename in _sources:
+            return str(code.co_filename)
+    for filename, source in reversed(_sources.items()):
+        if f"class {wanted}" in source and any(
+            isinstance(node, ast.ClassDef) and node.name == wanted for node in ast.walk(ast.parse(source))
+        ):
+            return filename
+    return None

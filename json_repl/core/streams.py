@@ -1,0 +1,155 @@
+"""Both sides: fd 0, 1 and 2 of user code, and the text streams over them.
+
+fd 0 is empty. fd 1 and 2 are pipes: C code and child processes write into them. Python's own writes go into the
+`OutputBuffer` at once, and each first drains both pipes, so that everything is in the order in which it happened.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import sys
+
+from json_repl.core.output import STDERR, STDOUT, OutputBuffer
+
+__all__ = ["STDERR", "STDOUT", "Capture", "CapturedBytes", "empty_stdin", "high_duplicate", "install"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Buffer  # type: ignore[attr-defined]
+
+PIPE_BYTES = 1 << 16
+
+
+class CapturedBytes(io.BufferedIOBase):
+    """``sys.stdout.buffer``: unbuffered, as every byte must be in the answer even if the process dies next."""
+
+    mode = "wb"
+
+    def __init__(self, capture: Capture, stream: int) -> None:
+        self._capture = capture
+        self._fd = stream
+        self.name = "<stdout>" if stream == STDOUT else "<stderr>"
+
+    def write(self, data: Buffer) -> int:
+        """Take all of `data`; its length is returned."""
+        data = data if type(data) is bytes else bytes(memoryview(data))
+        self._capture.write(self._fd, data)
+        return len(data)
+
+    def fileno(self) -> int:
+        """1 or 2: the pipe that goes the same way."""
+        return self._fd
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def raw(self) -> CapturedBytes:
+        """There is nothing below."""
+        return self
+
+    def close(self) -> None:
+        """Ignored: the stream belongs to the session, which goes on."""
+
+
+class Capture:
+    """The output of one process's user code.
+
+    Args:
+        pipes: the read ends of the pipes behind fd 1 and 2, not blocking.
+        buffer: where output goes.
+    """
+
+    def __init__(self, pipes: dict[int, int], buffer: OutputBuffer) -> None:
+        self.buffer = buffer
+        self._streams = {fd: stream for stream, fd in pipes.items()}  # e.g. {7: STDOUT, 8: STDERR}
+        self._poll = select.poll()
+        for fd in self._streams:
+            self._poll.register(fd, select.POLLIN)
+        self._forked = False
+        os.register_at_fork(after_in_child=self._leave_to_the_pipes)
+
+    def text_streams(self) -> tuple[io.TextIOWrapper, io.TextIOWrapper, io.TextIOWrapper]:
+        """New stdin, stdout and stderr for user code."""
+        out, err = (
+            io.TextIOWrapper(
+                CapturedBytes(self, stream),  # type: ignore[arg-type]
+                encoding="utf-8",
+                errors="backslashreplace",
+                newline="\n",
+                write_through=True,
+            )
+            for stream in (STDOUT, STDERR)
+        )
+        nothing = open(os.devnull, encoding="utf-8", closefd=True)  # noqa: SIM115
+        return nothing, out, err
+
+    def begin(self, number: int) -> None:
+        """From here on output is that of request `number`; what came before is nobody's."""
+        self.drain()
+        self.buffer.belong_to(number)
+
+    def end(self) -> None:
+        """The request has ended: hand over the rest of its output."""
+        self.drain()
+        self.buffer.belong_to(0)
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Add what Python code writes, after all that was written to the pipes before it."""
+        if self._forked:
+            _write_all(stream, data)
+            return
+        with self.buffer.lock:
+            if self._poll.poll(0):
+                self.drain()
+            self.buffer.append(stream, data)
+
+    def drain(self) -> None:
+        """Take what stands in the pipes, at most their capacity: a child that floods them must not hold us here."""
+        with self.buffer.lock:
+            for fd, _ in self._poll.poll(0):
+                try:
+                    data = os.read(fd, PIPE_BYTES)
+                except BlockingIOError:  # the parent was faster
+                    continue
+                if data:
+                    self.buffer.append(self._streams[fd], data)
+                else:
+                    self._poll.unregister(fd)  # user code closed its fd 1 or 2
+
+    def _leave_to_the_pipes(self) -> None:
+        # A child that user code forked has no answer of its own: what it prints goes the way of any child's output.
+        self._forked = True
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def high_duplicate(fd: int) -> int:
+    """A private copy of `fd`, out of the way of user code and of its children."""
+    import fcntl
+
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 200)
+    except OSError:  # a low limit of open files
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def empty_stdin() -> None:
+    """Make fd 0 the null device."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    if null != 0:
+        os.dup2(null, 0)
+        os.close(null)
+
+
+def install(streams: tuple[io.TextIOWrapper, io.TextIOWrapper, io.TextIOWrapper]) -> None:
+    """Make these the standard streams."""
+    sys.stdin, sys.stdout, sys.stderr = streams
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = streams  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""Parent side: the loop, the sessions, the methods, the history."""

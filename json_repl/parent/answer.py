@@ -1,0 +1,71 @@
+"""Parent side: an `Outcome` as the result object of ``execute``, the same for both backends."""
+
+from __future__ import annotations
+
+from time import gmtime, strftime, time
+
+from json_repl.core import outcome as ends
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from json_repl.core.outcome import Outcome
+    from json_repl.parent.session import Session
+
+
+def make_answer(session: Session, outcome: Outcome, execution_id: str) -> dict[str, object]:
+    """The result object. Names are Jupyter's where it has one; the last block is that of the system we replace."""
+    error = outcome.error
+    local = outcome.backend == "local"
+    worker = session.worker
+    stderr = outcome.stderr
+    if error is not None:
+        stderr += ("\n" if stderr and not stderr.endswith("\n") else "") + error.text()
+    return {
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "execution_count": session.execution_count,
+        "execution_id": execution_id,
+        "stdout": outcome.stdout,
+        "stderr": stderr,
+        "result": outcome.result,
+        "data": None if outcome.result is None else {"text/plain": outcome.result},
+        "outputs": [],
+        "error": None if error is None else error.to_wire(),
+        "truncated": False,
+        "late_output": session.take_late_output(),
+        "backend": outcome.backend,
+        "attempts": outcome.attempts,
+        "fallback": outcome.fallback,
+        "session_state": {
+            "state": ends.KEPT,
+            "epoch": session.epoch + (worker.epoch if worker else 0),
+            "undone": [],
+            "lost_names": [],
+            **outcome.state,
+        },
+        "usage": {
+            "elapsed_ms": round(outcome.elapsed_ms, 3),
+            "cpu_ms": round(outcome.cpu_ms, 3),
+            "max_rss_bytes": outcome.max_rss_bytes,
+        },
+        "success": outcome.status != ends.ERROR,
+        "language": "python",
+        "session_mode": "persistent",
+        "variable_count": outcome.variable_count,
+        "note": outcome.note,
+        "debug_info": {
+            "repl_process_active": local or (worker is not None and worker.ready),
+            "repl_ready": True,
+            "execution": outcome.status,
+            "helpers_loaded": True,
+            "execution_mode": "local" if local else "subprocess_worker",
+            "elapsed_ms": round(outcome.elapsed_ms, 3),
+            "history_size": len(session.history),
+        },
+        "timestamp": _timestamp(),
+    }
+
+
+def _timestamp() -> str:
+    now = time()
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"

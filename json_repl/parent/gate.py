@@ -1,0 +1,123 @@
+"""Parent side, local backend: what goes on while the only thread runs user code.
+
+A second thread sleeps behind an epoll that lets nothing through while the main thread is in our own code. The main
+thread opens it before user code and closes it, under one lock, before the answer is written: so the two are never
+both in our code, and nothing of it needs further locks. While open, the thread answers control requests, empties the
+pipes behind fd 1 and 2, and interrupts code whose time is over.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from _thread import allocate_lock, get_ident, start_new_thread
+from time import monotonic, sleep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+INSIST_SECONDS = 1.0  # code that does not end when it is interrupted is interrupted again after that
+PAUSE_SECONDS = 0.001  # between two looks: code that prints all the time shall not wake this thread all the time
+
+
+class Gate:
+    """Watches `files`, e.g. ``{0: read a request}``, while it is open, until their callback returns False.
+
+    Where there is no epoll (macOS), nothing is watched while local code runs, and time limits do not work.
+    """
+
+    def __init__(self, files: dict[int, Callable[[], object]]) -> None:
+        self.late = False  # the time of what runs was over
+        self._files = files
+        self._lock = allocate_lock()
+        self._open = False
+        self._number = 0
+        self._main_thread = get_ident()
+        self._next_interrupt: float | None = None
+        self._stopped = allocate_lock()
+        self._stopped.acquire()
+        self._running = False
+        if not hasattr(select, "epoll"):
+            return
+        self._inner = select.epoll()  # what is watched
+        for fd in files:
+            try:
+                self._inner.register(fd, select.EPOLLIN)
+            except PermissionError:  # a regular file: its lines are answered in order
+                continue
+        self._outer = select.epoll()  # the gate: lets news of the inner one through, or not
+        self._outer.register(self._inner, 0)
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        self._outer.register(self._wake_read, select.EPOLLIN)
+        # A process that forks should have one thread: the child of more may deadlock, and Python 3.12 on warns of it.
+        os.register_at_fork(before=self._stop, after_in_parent=self._start, after_in_child=self._after_fork)
+        self._in_child = False
+        self._start()
+
+    def open(self, number: int, timeout: float | None) -> None:
+        """User code runs from here on; interrupt it in `timeout` seconds, if given."""
+        self.late = False
+        self._number = number
+        self._main_thread = get_ident()
+        if not hasattr(select, "epoll"):
+            return
+        with self._lock:
+            self._open = True
+            self._outer.modify(self._inner, select.EPOLLIN)
+            if timeout:
+                self._next_interrupt = monotonic() + timeout
+                os.write(self._wake_write, b"!")
+
+    def close(self) -> None:
+        """User code runs no more. Nothing of the other thread happens after this."""
+        if not hasattr(select, "epoll"):
+            return
+        with self._lock:
+            self._open = False
+            self._next_interrupt = None
+            self._outer.modify(self._inner, 0)
+
+    def interrupt(self) -> None:
+        """Raise KeyboardInterrupt in the code that runs. Called from what the gate lets through, under its lock."""
+        signal.pthread_kill(self._main_thread, signal.SIGINT)
+
+    def _start(self) -> None:
+        self._running = True
+        start_new_thread(self._serve, ())
+
+    def _stop(self) -> None:
+        if self._running and not self._in_child:
+            self._running = False
+            os.write(self._wake_write, b"!")
+            self._stopped.acquire()
+
+    def _after_fork(self) -> None:
+        self._in_child = True
+
+    def _serve(self) -> None:
+        while self._running:
+            wait = -1.0 if self._next_interrupt is None else max(0.0, self._next_interrupt - monotonic())
+            self._outer.poll(wait)
+            with self._lock:
+                try:
+                    os.read(self._wake_read, 100)
+                except BlockingIOError:
+                    pass
+                looked = self._open and self._look()
+            if looked:
+                sleep(PAUSE_SECONDS)
+        self._stopped.release()
+
+    def _look(self) -> bool:
+        if self._next_interrupt is not None and monotonic() >= self._next_interrupt:
+            self.late = True
+            self._next_interrupt = monotonic() + INSIST_SECONDS
+            self.interrupt()
+        ready = self._inner.poll(0)
+        for fd, _ in ready:
+            if self._files[fd]() is False:
+                self._inner.unregister(fd)
+        return bool(ready)

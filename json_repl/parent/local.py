@@ -1,0 +1,155 @@
+"""Parent side: the local backend. User code runs in the session's own process, which isolates nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import signal
+import sys
+from _thread import get_ident
+
+from json_repl.core import log, streams
+from json_repl.core import outcome as ends
+from json_repl.core.interpreter import Interpreter, handle_interrupts
+from json_repl.core.outcome import Error, Outcome
+from json_repl.core.output import PAGE_BYTES, OutputBuffer, OutputReader
+from json_repl.core.surroundings import Surroundings
+from json_repl.core.toolbox import make_toolbox, refuse_input
+from json_repl.parent.gate import Gate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_PIPE_BYTES = 1 << 18  # as much as C code can write while it holds the interpreter's lock
+
+
+class LocalBackend:
+    """The interpreter in this process, with its capture of fd 0, 1 and 2.
+
+    Args:
+        helpers: the user's own helper modules, as in JSON_REPL_HELPERS.
+        ask: answers what user code asks its session.
+        files: what is watched while code runs, e.g. ``{0: read a request}``.
+        guest: this process is somebody else's program, which has its files and signals back after each request.
+    """
+
+    def __init__(
+        self,
+        helpers: str | None,
+        ask: Callable[..., Any],
+        files: dict[int, Callable[[], object]],
+        *,
+        guest: bool = False,
+    ) -> None:
+        self.number = 0  # of the request that runs
+        self._guest = guest
+        self._pieces: list[tuple[int, tuple[int, bytes]]] = []  # e.g. [(3, (1, b"hello\n"))]: request 3, stdout
+        self._reader = OutputReader()
+        self._ends: dict[int, int] = {}  # e.g. {1: write end of the pipe behind fd 1}
+        pipes = {stream: self._make_pipe(stream) for stream in (streams.STDOUT, streams.STDERR)}
+        self._capture = streams.Capture(pipes, OutputBuffer(mmap.mmap(-1, PAGE_BYTES), self._keep))
+        texts = self._capture.text_streams()
+        self.interpreter = Interpreter(
+            lambda main: Surroundings(main, texts, refuse_input, guest=guest), make_toolbox(ask, helpers, log.warning)
+        )
+        drains = dict.fromkeys(pipes.values(), self._capture.drain)
+        self._gate = Gate({**files, **drains})
+        if not guest:
+            self._take_files()
+            streams.install(texts)
+
+    def run(
+        self, number: int, source: str, *, filename: str | None = None, silent: bool = False, timeout: float | None = None
+    ) -> Outcome:
+        """Run code and return its outcome. Code whose `timeout` (seconds) is over is interrupted; it cannot be killed."""
+        host = self._enter_as_guest() if self._guest else None
+        self._capture.begin(number)
+        self.number = number
+        self._gate.open(number, timeout)
+        outcome = self.interpreter.run(number, source, filename, silent=silent)
+        self._gate.close()
+        self.number = 0
+        self._capture.end()
+        if host is not None:
+            self._leave_as_guest(*host)
+        outcome.stdout, outcome.stderr = self._take(number, streams.STDOUT), self._take(number, streams.STDERR)
+        self._pieces = [piece for piece in self._pieces if piece[0] != number]
+        if self._gate.late:
+            _is_timeout(outcome, timeout or 0)
+        return outcome
+
+    def interrupt(self) -> None:
+        """Raise KeyboardInterrupt in the code that runs."""
+        self._gate.interrupt()
+
+    def late_output(self) -> list[tuple[int, bytes]]:
+        """What belongs to no request, since the last call."""
+        self._capture.end()
+        late, self._pieces = self._pieces, []
+        return [piece for _, piece in late]
+
+    def wait_readable(self, fds: list[int]) -> None:
+        """Let the session's asyncio tasks go on until one of `fds` can be read; return at once if there are none."""
+        self.interpreter.wait_readable(fds)
+
+    def _take(self, number: int, wanted: int) -> str:
+        data = b"".join(data for owner, (stream, data) in self._pieces if owner == number and stream == wanted)
+        return data.decode("utf-8", "replace")
+
+    def _keep(self, payload: bytes) -> None:
+        owner, pieces = self._reader.take(payload)
+        self._pieces += [(owner, piece) for piece in pieces]
+
+    def _make_pipe(self, stream: int) -> int:
+        low = os.pipe()
+        read, write = (streams.high_duplicate(fd) for fd in low)
+        for fd in low:
+            os.close(fd)
+        os.set_blocking(read, False)
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            try:
+                fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            except OSError:  # the user's share of the kernel's pipe pages is used up
+                pass
+        self._ends[stream] = write
+        return read
+
+    def _take_files(self) -> None:
+        streams.empty_stdin()
+        for stream, end in self._ends.items():
+            os.dup2(end, stream)
+
+    def _enter_as_guest(self) -> tuple[list[int], Any]:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        kept = [streams.high_duplicate(fd) for fd in (0, 1, 2)]
+        self._take_files()
+        handler = None
+        if _in_main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            handle_interrupts(self.interpreter, lambda: 0)
+        return kept, handler
+
+    def _leave_as_guest(self, kept: list[int], handler: Any) -> None:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        for fd, copy in enumerate(kept):
+            os.dup2(copy, fd)
+            os.close(copy)
+
+
+def _in_main_thread() -> bool:
+    import threading
+
+    return get_ident() == threading.main_thread().ident
+
+
+def _is_timeout(outcome: Outcome, timeout: float) -> None:
+    lines = outcome.error.traceback if outcome.error else []
+    evalue = f"the code did not end within {timeout:g} s"
+    outcome.reason, outcome.result = ends.TIMEOUT, None
+    outcome.error = Error("ExecutionTimeout", evalue, [*lines, f"ExecutionTimeout: {evalue}\n"])

@@ -1,0 +1,266 @@
+"""Parent side: every method of the wire, with its doc, params and result beside its handler.
+
+`describe` and docs/protocol.md are made from what stands here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from time import time
+
+from json_repl import __version__
+from json_repl.core import errors, log
+from json_repl.core.errors import InvalidParams, RpcError
+from json_repl.core.settings import TABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from json_repl.parent.server import Server
+    from json_repl.parent.session import Session
+
+    Done = Callable[[dict[str, object] | RpcError], None]
+
+# What a param's kind means: the Python types it takes, and the words for it.
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "string": ((str,), "a string"),
+    "boolean": ((bool,), "true or false"),
+    "count": ((int,), "a whole number, not below 0"),
+    "seconds": ((int, float), "a number of seconds, not below 0"),
+}
+_REQUIRED = object()
+
+
+class Param:
+    """A parameter of a method; null means its default."""
+
+    __slots__ = ("default", "doc", "kind", "name", "words")
+
+    def __init__(self, name: str, kind: str, doc: str, default: object = None, words: tuple[str, ...] = ()) -> None:
+        self.name, self.kind, self.doc, self.default, self.words = name, kind, doc, default, words
+
+    def check(self, method: str, value: object) -> object:
+        """The value to use.
+
+        Raises:
+            InvalidParams: it is not one that this parameter takes.
+        """
+        if value is None and self.default is not _REQUIRED:
+            return self.default
+        types, text = _KINDS[self.kind]
+        good = isinstance(value, types) and (self.kind == "boolean" or not isinstance(value, bool))
+        if good and not isinstance(value, str):
+            good = 0 <= value < float("inf")  # type: ignore[operator]
+        if not good or (self.words and value not in self.words):
+            text = "one of " + ", ".join(self.words) if self.words else text
+            raise InvalidParams(f"{method}: {self.name!r} takes {text}.")
+        return value
+
+
+class Method:
+    """A method of the wire. A `control` one is answered when it is read, also while code runs; others in order."""
+
+    __slots__ = ("control", "doc", "handler", "name", "params", "result")
+
+    def __init__(
+        self, name: str, control: bool, doc: str, params: tuple[Param, ...], result: str, handler: Callable[..., Any]
+    ) -> None:
+        self.name, self.control, self.doc, self.result = name, control, doc, result
+        self.params = {param.name: param for param in params}
+        self.handler = handler
+
+    def check(self, given: dict[str, object] | list[object]) -> dict[str, object]:
+        """The values of all parameters, by name.
+
+        Raises:
+            InvalidParams: what was given does not fit; the text says what would.
+        """
+        if isinstance(given, list):
+            if len(given) > len(self.params):
+                raise InvalidParams(f"{self.name} takes at most {len(self.params)} params: {self._names()}.")
+            given = dict(zip(self.params, given))
+        for name in given:
+            if name not in self.params:
+                raise InvalidParams(f"{self.name} has no param {name[:100]!r}; it takes {self._names()}.")
+        values = {}
+        for name, param in self.params.items():
+            if name not in given and param.default is _REQUIRED:
+                raise InvalidParams(f"{self.name} needs {name!r}: {param.doc}")
+            values[name] = param.check(self.name, given[name]) if name in given else param.default
+        return values
+
+    def _names(self) -> str:
+        return ", ".join(self.params) or "none"
+
+
+METHODS: dict[str, Method] = {}
+ALIASES = {"$/cancelRequest": "interrupt", "notifications/cancelled": "interrupt"}
+
+_SESSION_ID = Param("session_id", "string", "The session; there is one, \"default\".")
+
+
+def _method(name: str, doc: str, *params: Param, result: str, control: bool = False) -> Callable[[Any], Any]:
+    def declare(handler: Any) -> Any:
+        METHODS[name] = Method(name, control, doc, (*params, _SESSION_ID), result, handler)
+        return handler
+
+    return declare
+
+
+# -- control: answered at once -------------------------------------------------------------------------------------------
+
+
+@_method("ping", "Is the session there?", control=True, result="`{pong: true}`")
+def _ping(server: Server, session: Session) -> dict[str, object]:
+    return {"pong": True}
+
+
+@_method(
+    "status",
+    "What the session does now.",
+    control=True,
+    result="`{state: \"idle\"|\"busy\", running, queued, backend, pid, worker, execution_count, history_size, uptime_s, "
+    "log_lines_dropped, version}`; `running` is null or `{execution_id, since}`",
+)
+def _status(server: Server, session: Session) -> dict[str, object]:
+    return {
+        "state": "busy" if session.busy else "idle",
+        "running": session.running,
+        "queued": len(session.queue),
+        "backend": "worker" if server.uses_worker(session) else "local",
+        "pid": os.getpid(),
+        "worker": session.worker.state() if session.worker else None,
+        "execution_count": session.execution_count,
+        "history_size": len(session.history),
+        "uptime_s": round(time() - session.started_at, 3),
+        "log_lines_dropped": log.dropped,
+        "version": __version__,
+    }
+
+
+@_method(
+    "describe",
+    "What this session understands: its methods, errors and settings.",
+    control=True,
+    result="`{name, version, python, protocol, methods, errors, settings}`",
+)
+def _describe(server: Server, session: Session) -> dict[str, object]:
+    return description()
+
+
+@_method(
+    "interrupt",
+    "Raise KeyboardInterrupt in the code that runs. Also called `$/cancelRequest` and `notifications/cancelled`. "
+    "Queued requests are not touched.",
+    Param("execution_id", "string", "Only if this execution is the one that runs; else whatever runs."),
+    control=True,
+    result="`{interrupted: true|false, execution_id}`; false where nothing (or something else) runs",
+)
+def _interrupt(server: Server, session: Session, execution_id: str | None) -> dict[str, object]:
+    running = session.running["execution_id"] if session.running else None
+    hit = running is not None and execution_id in (None, running) and server.interrupt(session)
+    return {"interrupted": hit, "execution_id": running if hit else execution_id}
+
+
+# -- ordered: one after the other ----------------------------------------------------------------------------------------
+
+
+@_method(
+    "execute",
+    "Run Python code in the session's namespace. What the code raises is a result, not an error of the protocol.",
+    Param("code", "string", "The code.", _REQUIRED),
+    Param("timeout", "seconds", "Seconds that the code may take; 0: no limit. By default 30 in a worker, none in local."),
+    Param("silent", "boolean", "Do not show the last expression, count the request, or file it in the history.", False),
+    Param("store_history", "boolean", "Count the request and file it in the history.", True),
+    Param("filename", "string", "The file name that tracebacks show."),
+    Param("retries", "count", "How often to run the code again when its worker was taken away; at most 3.", 3),
+    Param("fallback", "string", "As the setting JSON_REPL_FALLBACK, for this request.", None, ("auto", "always", "never")),
+    Param("if_busy", "string", "Wait for earlier requests, or be answered by the error `busy`.", "queue", ("queue", "reject")),
+    result="the object described in the next section",
+)
+def _execute(server: Server, session: Session, done: Done, if_busy: str, **params: Any) -> None:
+    server.execute(session=session, done=done, **params)
+
+
+@_method(
+    "variables",
+    "The names of the namespace, without those that every session starts with. No code of the user's runs for it.",
+    result="`{variables: [{name, type, module, repr}], count}`; `repr` is null but for values of Python's plain types",
+)
+def _variables(server: Server, session: Session, done: Done) -> None:
+    server.call_backend(session, "variables", lambda found: {"variables": found, "count": len(found)}, done)
+
+
+@_method(
+    "history",
+    "The requests that were executed.",
+    Param("n", "count", "Only the last n of what is found."),
+    Param("failed", "boolean", "Only those that ended with an error.", False),
+    Param("search", "string", "Only those whose code contains this text."),
+    result="`{entries: [{execution_count, execution_id, code, code_characters, started_at, backend, status, reason, "
+    "error, elapsed_ms, stdout_characters, stderr_characters, result_characters}], stats}`",
+)
+def _history(
+    server: Server, session: Session, done: Done, n: int | None, failed: bool, search: str | None
+) -> None:
+    done({"entries": session.history.search(n, failed=failed, search=search), "stats": session.history.stats()})
+
+
+@_method(
+    "reset",
+    "Begin anew with an empty namespace. In the worker backend in a new process; in local, imported modules stay.",
+    result="`{epoch}`, which grows whenever the namespace is not the continuation of what it was",
+)
+def _reset(server: Server, session: Session, done: Done) -> None:
+    server.reset(session, done)
+
+
+@_method(
+    "restart",
+    "As `reset`; and a session that had fallen back to local tries to have a worker again.",
+    result="`{epoch}`",
+)
+def _restart(server: Server, session: Session, done: Done) -> None:
+    server.reset(session, done)
+
+
+@_method("shutdown", "End the session. Requests that were sent later get the error `shutting_down`.", result="`{}`")
+def _shutdown(server: Server, session: Session, done: Done) -> None:
+    server.shut_down("the session is shutting down, as it was asked to")
+    done({})
+
+
+def description() -> dict[str, object]:
+    """What `describe` answers."""
+    return {
+        "name": "json-repl-session",
+        "version": __version__,
+        "python": sys.version.split()[0],
+        "protocol": {"jsonrpc": "2.0", "bare": True, "batches": True, "transport": "JSON lines over stdin and stdout"},
+        "methods": {
+            method.name: {
+                "doc": method.doc,
+                "kind": "control" if method.control else "ordered",
+                "params": {
+                    param.name: {
+                        "doc": param.doc,
+                        "takes": "one of " + ", ".join(param.words) if param.words else _KINDS[param.kind][1],
+                        "required": param.default is _REQUIRED,
+                        "default": None if param.default is _REQUIRED else param.default,
+                    }
+                    for param in method.params.values()
+                },
+                "result": method.result,
+            }
+            for method in METHODS.values()
+        },
+        "errors": [
+            {"code": error.code, "reason": error.word, "doc": (error.__doc__ or "").strip()} for error in errors.TABLE
+        ],
+        "settings": {
+            row.variable: {"doc": row.doc, "takes": row.values(), "default": row.default} for row in TABLE
+        },
+    }

@@ -1,0 +1,323 @@
+"""Parent side: requests in, each answered exactly once.
+
+    stdin --LineReader--> parse --> control: answered at once
+                                \-> ordered: the session's queue --one at a time--> handler --> answer --> stdout
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from json_repl import __version__
+from json_repl.core import log, protocol
+from json_repl.core.errors import (
+    Busy,
+    InternalError,
+    LimitExceeded,
+    MethodNotFound,
+    RpcError,
+    SessionNotFound,
+    ShuttingDown,
+)
+from json_repl.core.imports import ours
+from json_repl.loop import GONE, Loop
+from json_repl.parent.methods import ALIASES, METHODS, Method
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from json_repl.core.protocol import Request
+    from json_repl.core.settings import Settings
+    from json_repl.parent.methods import Done
+    from json_repl.parent.session import Session
+
+_READ_BYTES = 1 << 18
+_MOST_QUEUED = 10_000  # requests; further ones stay in the pipe, and then with who writes them
+_READY_TOKEN = "__READY__"  # what clients of the replaced system wait for
+
+
+class Server:
+    """Answers what comes on `requests_fd` on `answers_fd`, with the sessions it is given.
+
+    Args:
+        execute: runs code, as the front door's ``execute_code``.
+        uses_worker: whether a session's next request goes to a worker.
+        get_worker, get_local: the backends, made if need be.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        settings: Settings,
+        sessions: dict[str, Session],
+        requests_fd: int,
+        answers_fd: int,
+        *,
+        execute: Callable[..., None],
+        uses_worker: Callable[[Session], bool],
+        get_worker: Callable[[], Any],
+        get_local: Callable[[], Any],
+    ) -> None:
+        self.execute = execute
+        self.uses_worker = uses_worker
+        self.any_failed = False
+        self.exit_status = 0
+        self._get_worker = get_worker
+        self._get_local = get_local
+        self._loop = loop
+        self._settings = settings
+        self._sessions = sessions
+        self._default = next(iter(sessions.values()))
+        self._in, self._out = requests_fd, answers_fd
+        self._lines = protocol.LineReader(settings.max_line)
+        self._at_end = False
+        self._stopped: str | None = None  # why nothing more is run
+        self._reader_gone = False
+        self._answered_any = False
+
+    # -- the life of the server --------------------------------------------------------------------------------------
+
+    def serve(self, code: str | None = None) -> int:
+        """Answer until stdin ends and all is answered, or only `code` if given. Returns the exit status."""
+        if code is None:
+            self._loop.watch(self._in, self.read)
+        else:
+            self._at_end = True
+            self._take_line(protocol.encode({"code": code}))
+            self._run_queues()
+        self._loop.watch(self._out, self._reader_is_gone, GONE)
+        self._loop.before_wait = self._let_tasks_go_on
+        if self._settings.ready == "plain":
+            self._write(_READY_TOKEN.encode())
+        elif self._settings.ready == "json":
+            self._write(protocol.notification("ready", {"signal": _READY_TOKEN, "version": __version__}))
+        while not self._is_over():
+            self._loop.turn()
+            self._run_queues()
+        if self._settings.check and self.any_failed:
+            self.exit_status = 1
+        return self.exit_status
+
+    def files(self) -> dict[int, Callable[[], bool | None]]:
+        """What is watched while local code runs; a callback that returns False has nothing more to watch."""
+        return {self._in: self.read, self._out: self._reader_is_gone}
+
+    def read(self) -> bool | None:
+        """Take what stands on stdin: answer control requests, queue the others."""
+        if self._is_full():
+            return None
+        try:
+            data = os.read(self._in, _READ_BYTES)
+        except BlockingIOError:
+            return None
+        lines = self._lines.feed(data) if data else self._lines.end()
+        if not data:
+            self._at_end = True
+            self._loop.forget(self._in)
+        for line in lines:
+            if isinstance(line, LimitExceeded):
+                self._take(protocol.Refused(line), self._write_answer)
+            elif line.strip():
+                self._take_line(line)
+        if self._is_full():
+            self._loop.forget(self._in)
+        return not self._at_end
+
+    def _is_full(self) -> bool:
+        return sum(len(session.queue) for session in self._sessions.values()) >= _MOST_QUEUED
+
+    def shut_down(self, why: str) -> None:
+        """Run nothing more; what waits is answered with an error that says `why`."""
+        self._stopped = self._stopped or why
+
+    def interrupt(self, session: Session) -> bool:
+        """Raise KeyboardInterrupt in the code that runs, on either backend."""
+        if session.local is not None and session.local.number:
+            session.local.interrupt()
+            return True
+        return session.worker is not None and session.worker.interrupt()
+
+    def interrupt_all(self) -> bool:
+        """Interrupt every session; whether any code ran."""
+        return any([self.interrupt(session) for session in self._sessions.values()])
+
+    def _is_over(self) -> bool:
+        if self._reader_gone:
+            return True
+        if not all(session.idle for session in self._sessions.values()):
+            return False
+        return self._at_end or self._stopped is not None
+
+    def _reader_is_gone(self) -> bool:
+        if not self._reader_gone:
+            log.debug("nobody reads the answers any more")
+            self._reader_gone = True
+            self._loop.forget(self._out)
+            self.interrupt_all()
+        return False
+
+    def _let_tasks_go_on(self) -> None:
+        for session in self._sessions.values():
+            if session.local is not None and not session.busy:
+                session.local.wait_readable(self._loop.watched())
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    def _take_line(self, line: bytes) -> None:
+        is_batch, items = protocol.parse(line)
+        batch = _Batch(len(items), self._write_answer) if is_batch else None
+        for index, item in enumerate(items):
+            self._take(item, batch.place(index) if batch else self._write_answer)
+
+    def _take(self, item: Request | protocol.Refused, answer: Callable[[bytes | None], None]) -> None:
+        if isinstance(item, protocol.Refused):
+            self.any_failed = True
+            item.request.answer = answer
+            item.request.fail(item.error)
+            return
+        item.answer = answer
+        try:
+            self._dispatch(item)
+        except RpcError as error:
+            self._fail(item, error)
+
+    def _dispatch(self, request: Request) -> None:
+        name = ALIASES.get(request.method, request.method)
+        method = METHODS.get(name)
+        if method is None:
+            raise MethodNotFound(f"there is no method {request.method[:100]!r}; there are {', '.join(METHODS)}.")
+        if request.method in ALIASES:
+            request.params = {}  # their params name a request by its JSON-RPC id; only what runs can be interrupted
+        params = method.check(request.params)
+        session_id = params.pop("session_id") or self._default.id
+        session = self._sessions.get(str(session_id))
+        if session is None:
+            raise SessionNotFound(f"there is no session {session_id!r}; there are {', '.join(self._sessions)}.")
+        if method.control:
+            request.succeed(method.handler(self, session, **params))
+        elif params.get("if_busy") == "reject" and not session.idle:
+            raise Busy("other requests run or wait; send it again later, or with if_busy: \"queue\".")
+        else:
+            session.queue.append((request, lambda: self._start(session, request, method, params)))
+
+    def _run_queues(self) -> None:
+        for session in list(self._sessions.values()):
+            while session.queue and not session.busy:
+                request, start = session.queue.popleft()
+                if self._stopped is not None:
+                    self._fail(request, ShuttingDown(f"not run: {self._stopped}."))
+                    continue
+                session.busy = True
+                start()
+        if not self._at_end and self._in not in self._loop.watched() and not self._is_full():
+            self._loop.watch(self._in, self.read)
+
+    def _start(self, session: Session, request: Request, method: Method, params: dict[str, Any]) -> None:
+        def done(result: dict[str, object] | RpcError) -> None:
+            session.busy = False
+            if isinstance(result, RpcError):
+                self._fail(request, result)
+            else:
+                if result.get("status") == "error":
+                    self._note_failure()
+                request.succeed(result)
+
+        try:
+            method.handler(self, session, done, **params)
+        except RpcError as error:
+            done(error)
+        except Exception as error:  # a bug of ours costs this request, not the session
+            log.warning(f"{method.name} failed inside: {error!r}")
+            if session.busy:
+                done(InternalError(f"{method.name} failed inside: {error!r}. This is a bug of json-repl-session."))
+
+    def _fail(self, request: Request, error: RpcError) -> None:
+        self._note_failure()
+        request.fail(error)
+
+    def _note_failure(self) -> None:
+        self.any_failed = True
+        if self._settings.fail_fast and self._stopped is None:
+            self.exit_status = 1
+            self.shut_down("an earlier request failed, and --fail-fast is set")
+
+    # -- what methods need of a session's backends -------------------------------------------------------------------
+
+    def call_backend(
+        self, session: Session, name: str, shape: Callable[[Any], dict[str, object]], done: Done
+    ) -> None:
+        """Have a session's interpreter do something that runs no user code."""
+        if not self.uses_worker(session):
+            done(shape(getattr(self._get_local().interpreter, name)()))
+            return
+
+        def answered(result: Any) -> None:
+            with ours():
+                import json
+            done(result if isinstance(result, RpcError) else shape(json.loads(result)))
+
+        self._get_worker().call(name, answered)
+
+    def reset(self, session: Session, done: Done) -> None:
+        """Empty the namespaces of a session."""
+        if session.worker is not None:
+            session.worker.restart()
+        if session.local is not None:
+            session.local.interpreter.reset()
+            session.epoch += 1
+        done({"epoch": session.epoch + (session.worker.epoch if session.worker else 0)})
+
+    # -- answers -----------------------------------------------------------------------------------------------------
+
+    def _write_answer(self, line: bytes | None) -> None:
+        if line is not None:
+            self._write(line)
+        if not self._answered_any:
+            self._answered_any = True
+            self._loop.call_in(0, self._warm_up)
+
+    def _write(self, line: bytes) -> None:
+        data = memoryview(line + b"\n")
+        try:
+            while data and not self._reader_gone:
+                data = data[os.write(self._out, data) :]
+        except BlockingIOError:  # somebody who shares our stdout has set it so
+            poll = select.poll()
+            poll.register(self._out, select.POLLOUT)
+            poll.poll()
+            self._write(bytes(data[:-1]))
+        except OSError as error:
+            log.debug(f"an answer cannot be written: {error.strerror}")
+            self._reader_is_gone()
+
+    def _warm_up(self) -> None:
+        # What the first answer could do without, and later ones are faster with.
+        try:
+            with ours():
+                protocol.use_orjson()
+        except Exception as error:  # without it answers are slower, and right
+            log.warning(f"orjson cannot be imported, answers are made by the json module: {error!r}")
+
+
+class _Batch:
+    """Collects the answers of a batch, which leave together, in the order of the requests, once the last is there."""
+
+    def __init__(self, size: int, write: Callable[[bytes], None]) -> None:
+        self._missing = size
+        self._lines: list[bytes | None] = [None] * size
+        self._write = write
+
+    def place(self, index: int) -> Callable[[bytes | None], None]:
+        """What takes the answer of the request that stands there."""
+
+        def add(line: bytes | None) -> None:
+            self._lines[index] = line
+            self._missing -= 1
+            lines = [line for line in self._lines if line is not None]
+            if not self._missing and lines:
+                self._write(b"[" + b",".join(lines) + b"]")
+
+        return add

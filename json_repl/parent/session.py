@@ -1,0 +1,76 @@
+"""Parent side: one session: its backends, its history, its counts, and the requests that wait for their turn."""
+
+from __future__ import annotations
+
+from collections import deque
+from time import time
+
+from json_repl.parent.history import History
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from json_repl.core.protocol import Request
+    from json_repl.core.settings import Settings
+    from json_repl.parent.local import LocalBackend
+    from worker_manager import WorkerManager
+
+DEFAULT_ID = "default"
+_MOST_LATE_BYTES = 1 << 20
+
+
+class Session:
+    """The state of one session that is not the user's."""
+
+    def __init__(self, id: str, settings: Settings) -> None:
+        self.id = id
+        self.settings = settings
+        self.history = History(settings.history_size)
+        self.worker: WorkerManager | None = None
+        self.local: LocalBackend | None = None
+        self.queue: deque[tuple[Request, Callable[[], None]]] = deque()  # ordered requests, and what starts them
+        self.busy = False  # one of them is on its way
+        self.running: dict[str, object] | None = None  # e.g. {"execution_id": "e3", "since": 1790000000.0}
+        self.number = 0  # of the newest execution
+        self.execution_count = 0
+        self.epoch = 0  # of the local namespace; a worker's comes on top
+        self.started_at = time()
+        self.failed = 0
+        self._late: list[tuple[int, bytes]] = []
+        self._late_bytes = 0
+        self._late_lost = 0
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs and nothing waits."""
+        return not self.busy and not self.queue
+
+    def begin(self, *, counted: bool) -> tuple[int, str]:
+        """A request begins: its number and its execution_id. Only what is filed in the history is counted."""
+        self.number += 1
+        self.execution_count += counted
+        execution_id = f"e{self.number}"
+        self.running = {"execution_id": execution_id, "since": time()}
+        return self.number, execution_id
+
+    def add_late_output(self, pieces: list[tuple[int, bytes]]) -> None:
+        """Keep what belongs to no request for the next answer, up to a bound; what is over it is counted."""
+        for stream, data in pieces:
+            room = max(0, _MOST_LATE_BYTES - self._late_bytes)
+            self._late_lost += len(data) - len(data[:room])
+            self._late_bytes += len(data[:room])
+            if room:
+                self._late.append((stream, data[:room]))
+
+    def take_late_output(self) -> str:
+        """All late output since the last call, as text."""
+        if self.local is not None:
+            self.add_late_output(self.local.late_output())
+        if not self._late:
+            return ""
+        text = b"".join(data for _, data in self._late).decode("utf-8", "replace")
+        if self._late_lost:
+            text += f"\n[{self._late_lost} more bytes were printed between requests]\n"
+        self._late, self._late_bytes, self._late_lost = [], 0, 0
+        return text

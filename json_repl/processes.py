@@ -1,0 +1,207 @@
+"""Parent side: processes. Start one with its files, know when it ends, stop it, and end all that it started."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import sys
+
+from json_repl.core import log
+from json_repl.core.errors import WorkerUnavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+KILL_SECONDS = 2.0  # for killed processes to be gone; one that sits in the kernel is not waited for any longer
+
+_FIRST_CHILD_FD = 200  # out of the way of what user code opens, and closes
+
+_workers: set[int] = set()  # pids of processes that somebody holds
+
+
+def why_unsupported() -> str | None:
+    """One sentence if this system cannot have workers, else None."""
+    for module, name in ((os, "posix_spawnp"), (os, "setsid")):
+        if not hasattr(module, name):
+            return f"a worker needs {name}(), which this system ({sys.platform}) does not have"
+    if not (hasattr(os, "pidfd_open") or hasattr(__import__("select"), "kqueue")):
+        return "a worker needs pidfd_open() (Linux 5.3 or newer) or kqueue (macOS), and this system has neither"
+    return None
+
+
+class Process:
+    """A child of ours, held by a file that becomes readable when it ends, not by its number alone."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        _workers.add(pid)
+        self.end_fd, self._kqueue = _watch_end(pid)
+        self._status: int | None = None
+
+    def send(self, signum: int) -> None:
+        """Send a signal; a process that has ended gets none, and nobody else gets it in its place."""
+        if self._status is None:
+            try:
+                os.kill(self.pid, signum)  # its number cannot be anybody else's before we have reaped it
+            except ProcessLookupError:
+                pass
+
+    def send_to_group(self, signum: int) -> None:
+        """Send a signal to the process and all in its group, such as the commands that its code waits for."""
+        if self._status is None:
+            try:
+                os.killpg(self.pid, signum)
+            except (ProcessLookupError, PermissionError):
+                self.send(signum)
+
+    def reap(self, *, wait: bool = False) -> int | None:
+        """Its exit code, negative for a signal, as `subprocess` has it; None while it runs."""
+        if self._status is None:
+            try:
+                pid, status = os.waitpid(self.pid, 0 if wait else os.WNOHANG)
+                self._status = os.waitstatus_to_exitcode(status) if pid else None
+            except ChildProcessError:  # somebody else has reaped it: that it ended is all that can be known
+                self._status = 255
+        if self._status is not None:
+            _workers.discard(self.pid)
+        return self._status
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self.end_fd >= 0:
+            if self._kqueue is not None:
+                self._kqueue.close()  # type: ignore[attr-defined]
+            else:
+                os.close(self.end_fd)
+        self.end_fd = -1
+
+
+def _watch_end(pid: int) -> tuple[int, object]:
+    if hasattr(os, "pidfd_open"):
+        return os.pidfd_open(pid), None
+    import select
+
+    queue = select.kqueue()
+    event = select.kevent(
+        pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD | select.KQ_EV_ONESHOT, select.KQ_NOTE_EXIT
+    )
+    queue.control([event], 0)
+    return queue.fileno(), queue
+
+
+def spawn(command: Sequence[str], environ: Mapping[str, str], files: Sequence[int], out: int, err: int) -> Process:
+    """Start `command` with an empty stdin, with `out` and `err`, and with `files` under consecutive numbers.
+
+    The first of those numbers takes the place of ``"{first}"`` in the command.
+
+    Raises:
+        WorkerUnavailable: it cannot be started; the text says why.
+    """
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    high = _FIRST_CHILD_FD if open_files > _FIRST_CHILD_FD + len(files) else 3
+    first = max(high, *(number + 1 for number in (*files, out, err)))
+    actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, out, 1),
+        (os.POSIX_SPAWN_DUP2, err, 2),
+        *((os.POSIX_SPAWN_DUP2, number, first + place) for place, number in enumerate(files)),
+    ]
+    arguments = [argument.replace("{first}", str(first)) for argument in command]
+    try:
+        pid = os.posix_spawnp(arguments[0], arguments, environ, file_actions=actions, setsigmask=())
+    except OSError as error:
+        hopeless = error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR)
+        raise WorkerUnavailable(f"{arguments[0]} cannot be started: {error.strerror}", hopeless=hopeless) from None
+    try:
+        return Process(pid)
+    except OSError as error:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise WorkerUnavailable(f"a started worker cannot be watched: {error.strerror}") from None
+
+
+def exit_text(code: int) -> str:
+    """An exit code in words, e.g. ``"was killed by SIGSEGV"`` or ``"exited with status 3"``."""
+    name = signal_name(code)
+    return f"was killed by {name}" if name else f"exited with status {code}"
+
+
+def signal_name(code: int) -> str | None:
+    """The name of the signal in a negative exit code, or None."""
+    if code >= 0:
+        return None
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what a dead worker leaves behind, so that it can be found and ended. Linux only."""
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    set_child_subreaper = 36
+    if ctypes.CDLL(None, use_errno=True).prctl(set_child_subreaper, 1, 0, 0, 0) != 0:
+        log.debug(f"orphans of a worker cannot be adopted: {errno.errorcode.get(ctypes.get_errno(), '?')}")
+
+
+def leaves_something(pid: int) -> bool:
+    """Whether a process that has ended may have left others behind; cheap, and never wrong with False."""
+    try:
+        os.killpg(pid, 0)
+        return True
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def end_family(pid: int) -> None:
+    """Kill all that a worker, which has ended, has left behind: its session, and the orphans that became ours."""
+    try:
+        import psutil
+    except ImportError:
+        log.warning("psutil is not installed: what a worker leaves behind outside its process group is not ended")
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        return
+    ours, own_session = os.getpid(), os.getsid(0)
+    victims: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        try:
+            session = os.getsid(process.pid)
+            orphan = process.pid not in _workers and session != own_session and process.ppid() == ours
+            if session == pid or orphan:
+                victims.update((child.pid, child) for child in (process, *process.children(recursive=True)))
+        except (ProcessLookupError, PermissionError, psutil.Error):
+            continue
+    for process in victims.values():
+        try:
+            process.kill()
+        except psutil.Error:
+            continue
+    psutil.wait_procs(victims.values(), timeout=KILL_SECONDS)
+
+
+def reap_orphans() -> None:
+    """Reap adopted processes that have ended; workers are left to who holds them."""
+    while True:
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if found is None or found.si_pid in _workers:
+            return
+        os.waitpid(found.si_pid, 0)

@@ -1,0 +1,242 @@
+"""Parent side: one worker process and our ends of its files.
+
+    request pipe  --> frames to the worker; never blocks, what does not fit waits here
+    answer pipe   <-- frames from the worker
+    out, err      <-- what its C code and children print; the worker drains them itself, we where it cannot
+    page          <-> output that has no frame yet; survives the worker
+    stacks        <-- what faulthandler writes
+    life          --> never written: its end tells the kernel that we are gone
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+
+from json_repl import processes
+from json_repl.core import wire
+from json_repl.core.errors import WireError, WorkerUnavailable
+from json_repl.core.imports import HOME
+from json_repl.core.output import PAGE_BYTES, STDERR, STDOUT, OutputReader
+from json_repl.loop import WRITE, Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WORKER_FILE = os.path.join(HOME, "subprocess_worker.py")
+_READ_BYTES = 1 << 20
+_PIPE_BYTES = 1 << 16
+_PATIENCE = 0.002  # seconds that bytes may lie in a pipe of a busy worker before we take them instead of it
+_MOST_STACK_BYTES = 100_000
+
+
+class WorkerLink:
+    """A started worker. Its news come by `on_frame(kind, payload)`, `on_output(owner, pieces)` and `on_end(code)`.
+
+    `on_end` is called once, after all that the worker has left behind was delivered; its argument is an exit code, or
+    None after garbage on the wire. `busy` is the number of the request that runs, or 0.
+
+    Raises:
+        WorkerUnavailable: it cannot be started.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        python: str,
+        helpers: str,
+        on_frame: Callable[[int, bytes], None],
+        on_output: Callable[[int, list[tuple[int, bytes]]], None],
+        on_end: Callable[[int | None], None],
+    ) -> None:
+        self.busy = 0
+        self._loop = loop
+        self._on_frame, self._on_output, self._on_end = on_frame, on_output, on_end
+        self._frames = wire.FrameReader()
+        self._unsent = bytearray()
+        self._in_a_call = False
+        self.closed = False  # all files but that of the stacks are closed
+        self._ending = False
+        self._stacks_read = 0
+        self._start(python, helpers)
+        self._output = OutputReader(self._page)
+        loop.watch(self._answers, self._read)
+        loop.watch(self.process.end_fd, self._ended)
+        for fd in self._pipes:
+            loop.watch(fd, self._pipe_is_ready)
+
+    def send(self, kind: int, payload: bytes = b"") -> None:
+        """Send a frame, now or as soon as the worker reads."""
+        self._unsent += wire.frame(kind, payload)
+        self._write()
+
+    def interrupt(self) -> None:
+        """Raise KeyboardInterrupt in the request that runs, and in no other; commands that it waits for get SIGINT."""
+        self._output.aim_interrupt(self.busy)
+        self.process.send_to_group(signal.SIGINT)
+
+    def ask_for_stacks(self) -> None:
+        """Have the worker write every thread's stack, if it has not stopped altogether; see `stacks`."""
+        self.process.send(wire.DUMP_SIGNAL)
+
+    def stacks(self) -> list[str]:
+        """Lines of Python stacks that were written since the last call, without frames of ours."""
+        text = os.pread(self._stacks, _MOST_STACK_BYTES, self._stacks_read)
+        self._stacks_read += len(text)
+        lines = text.decode("utf-8", "replace").splitlines(keepends=True)
+        return [line for line in lines if f'"{HOME}/json_repl/' not in line and f'"{WORKER_FILE}"' not in line]
+
+    def hang_up(self) -> None:
+        """Close the request pipe: the worker ends by itself, after the user's atexit handlers."""
+        if self._requests >= 0:
+            self._loop.forget(self._requests)
+            os.close(self._requests)
+            self._requests = -1
+
+    def kill(self) -> None:
+        """End the process now; `on_end` follows."""
+        self.process.send(signal.SIGKILL)
+
+    def collect(self) -> None:
+        """Take all output that is there at this moment, in order: frames, then the page, then the pipes."""
+        self._read()
+        if self.closed:
+            return
+        self._deliver(*self._output.peek())
+        for fd, stream in self._pipes.items():
+            try:
+                data = os.read(fd, _PIPE_BYTES)
+            except BlockingIOError:
+                continue
+            if data:
+                self._on_output(self.busy, [(stream, data)])
+            else:
+                self._loop.forget(fd)
+
+    # -- start and end -----------------------------------------------------------------------------------------------
+
+    def _start(self, python: str, helpers: str) -> None:
+        ends: list[int] = []
+        try:
+            for _ in range(5):
+                ends += os.pipe()
+            page, self._stacks = _memory(PAGE_BYTES), _memory(0)
+            ends += [page, self._stacks]
+            requests, self._requests, self._answers, answers, life, self._life, out_read, out, err_read, err = ends[:10]
+            self._page = mmap.mmap(page, PAGE_BYTES)
+            files = [requests, answers, life, out_read, err_read, page, self._stacks]
+            for fd in (self._requests, self._answers, out_read, err_read):
+                os.set_blocking(fd, False)
+            command = [python, "-u", WORKER_FILE, "{first}", helpers]
+            self.process = processes.spawn(command, os.environ, files, out, err)
+        except (OSError, WorkerUnavailable) as error:
+            for fd in ends:
+                os.close(fd)
+            if isinstance(error, WorkerUnavailable):
+                raise
+            raise WorkerUnavailable(f"a worker's pipes cannot be made: {error.strerror}") from None
+        self._pipes = {out_read: STDOUT, err_read: STDERR}
+        for fd in (requests, answers, life, out, err, page):
+            os.close(fd)
+
+    def _ended(self) -> None:
+        code = self.process.reap()
+        if code is not None:
+            self._finish(code)
+
+    def _finish(self, code: int | None) -> None:
+        if not self._ending:
+            self._ending = True
+            if code is not None:
+                self.collect()
+            self._close()
+            self._on_end(code)
+
+    def _close(self) -> None:
+        self.closed = True
+        for fd in (self._answers, self.process.end_fd, *self._pipes):
+            self._loop.forget(fd)
+        self.hang_up()
+        self.process.close()
+        self._page.close()
+        for fd in (self._answers, self._life, *self._pipes):
+            os.close(fd)
+
+    def forget_stacks(self) -> None:
+        """Close the last file, after `stacks` has been read."""
+        os.close(self._stacks)
+
+    # -- the pipes ---------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        try:
+            while not self.closed:
+                data = os.read(self._answers, _READ_BYTES)
+                if not data:
+                    self._loop.forget(self._answers)  # its end; that of the process is told by its own file
+                    return
+                for kind, payload in self._frames.feed(data):
+                    if kind == wire.OUTPUT:
+                        self._deliver(*self._output.take(payload))
+                    else:
+                        self._on_frame(kind, payload)
+                if len(data) < _PIPE_BYTES:
+                    return
+        except BlockingIOError:
+            return
+        except WireError:
+            self._garbage()
+
+    def _garbage(self) -> None:
+        self.kill()
+        self.process.reap(wait=True)
+        self._finish(None)
+
+    def _write(self) -> None:
+        try:
+            while self._unsent:
+                del self._unsent[: os.write(self._requests, self._unsent)]
+            self._loop.forget(self._requests)
+        except BlockingIOError:
+            self._loop.watch(self._requests, self._write, WRITE)
+        except BrokenPipeError:  # it is dying, which we are told apart
+            self._unsent.clear()
+            self._loop.forget(self._requests)
+
+    def _deliver(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
+        if pieces:
+            self._in_a_call = False
+            self._on_output(owner, pieces)
+
+    def _pipe_is_ready(self) -> None:
+        # While its Python code goes on, the worker drains the pipes itself, in order with its own writes. Only if
+        # bytes stay there does it sit in a call, and they can be taken from here; then further ones at once.
+        if not self.busy or self._in_a_call:
+            self.collect()
+            return
+        for fd in self._pipes:
+            self._loop.forget(fd)
+        self._loop.call_in(_PATIENCE, self._relieve)
+
+    def _relieve(self) -> None:
+        if self.closed:
+            return
+        self._in_a_call = True
+        self.collect()
+        for fd in () if self.closed else self._pipes:
+            self._loop.watch(fd, self._pipe_is_ready)
+
+
+def _memory(size: int) -> int:
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("json-repl", os.MFD_CLOEXEC)
+    else:
+        import tempfile
+
+        fd, name = tempfile.mkstemp()
+        os.unlink(name)
+    os.ftruncate(fd, size)
+    return fd
+

@@ -1,0 +1,312 @@
+"""Parent side, the front door: one JSON request per line on stdin, one JSON answer per line on stdout.
+
+    main() --> Server --line--> execute_code() --+--> get_worker_manager() --> worker process   USE_SUBPROCESS_WORKER=1
+                                                 +--> execute_locally()                         else, and as a fallback
+    stdout <-- answer <-- history <-- outcome <--+
+
+Read on in json_repl/parent/server.py (requests), worker_manager.py (the worker backend) and
+json_repl/core/interpreter.py (how code runs).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if os.name == "nt":
+    sys.exit("json-repl-session needs fd passing, poll and POSIX signals, which Windows lacks: run it in WSL.")
+
+_user_path = sys.path[:]
+_home = os.path.dirname(os.path.abspath(__file__))
+if __name__ == "__main__":
+    sys.modules["json_repl_session"] = sys.modules["__main__"]  # imported from user code it is this one, not a second
+    if _user_path and os.path.realpath(_user_path[0]) == os.path.realpath(_home) and sys.argv[0].endswith(".py"):
+        _user_path.pop(0)  # Python put it there for the script, and user code is not that script
+# Before any import that a user's folder could answer: no current folder, and ours last (see core/imports.py).
+sys.path = [entry for entry in sys.path if entry not in ("", ".", os.getcwd(), _home)] + [_home]
+try:
+    import signal
+    from _thread import start_new_thread
+    from time import sleep
+
+    from json_repl.core import imports, log, streams
+    from json_repl.core import outcome as ends
+    from json_repl.core.errors import SettingError, WorkerUnavailable
+    from json_repl.core.outcome import Error, Outcome
+    from json_repl.core.settings import DEFAULT_TIMEOUT, Settings
+    from json_repl.loop import Loop
+    from json_repl.parent.answer import make_answer
+    from json_repl.parent.session import DEFAULT_ID, Session
+finally:
+    sys.path = _user_path[:]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from json_repl.parent.local import LocalBackend
+    from json_repl.parent.server import Server
+    from worker_manager import WorkerManager
+
+    Answer = dict[str, Any]
+
+try:
+    _settings = Settings(os.environ)
+except SettingError:  # `main` tells; who imports this module gets the defaults
+    _settings = Settings({})
+
+USE_SUBPROCESS_WORKER: bool = _settings.worker
+WORKER_AVAILABLE: bool = True  # False where the worker backend cannot even be imported
+
+_loop = Loop()
+_sessions: dict[str, Session] = {}
+_worker_manager: WorkerManager | None = None
+_server: Server | None = None  # None where this module was imported by somebody else's program
+
+
+def execute_code(
+    code: str,
+    *,
+    timeout: float | None = None,
+    silent: bool = False,
+    store_history: bool = True,
+    filename: str | None = None,
+    retries: int = 3,
+    fallback: str | None = None,
+    session: Session | None = None,
+    done: Callable[[Answer], None] | None = None,
+) -> Answer | None:
+    """Run code where the settings say, file it in the history, and answer.
+
+    Args:
+        code: Python source.
+        timeout: seconds that it may take; 0: no limit; None: the setting, or 30 in a worker and no limit in local.
+        fallback: as the setting JSON_REPL_FALLBACK, for this request.
+        done: gets the answer; without it, this call waits for the answer and returns it.
+
+    The other arguments are those of the method ``execute``, see docs/protocol.md.
+    """
+    session = session or _default_session()
+    counted = store_history and not silent
+    number, execution_id = session.begin(counted=counted)
+    limit = session.settings.timeout if timeout is None else timeout
+    options: dict[str, Any] = {"filename": filename, "silent": silent}
+    policy = fallback or session.settings.fallback
+    answers: list[Answer] = []
+
+    def finish(outcome: Outcome | WorkerUnavailable) -> None:
+        if isinstance(outcome, WorkerUnavailable):
+            outcome = _without_worker(outcome, session, policy, lambda: execute_locally(code, number, limit, **options))
+        if counted:
+            session.history.record(session.execution_count, execution_id, code, outcome)
+        session.running = None
+        (done or answers.append)(make_answer(session, outcome, execution_id))
+
+    if USE_SUBPROCESS_WORKER and WORKER_AVAILABLE:
+        try:
+            manager = get_worker_manager()
+        except WorkerUnavailable as error:
+            finish(error)
+        else:
+            seconds = DEFAULT_TIMEOUT if limit is None else limit
+            manager.start(number, code, finish, timeout=seconds, retries=retries, always=policy == "always", **options)
+    else:
+        finish(execute_locally(code, number, limit, **options))
+    while done is None and not answers:
+        _loop.turn()
+    return answers[0] if answers else None
+
+
+def execute_locally(code: str, number: int, timeout: float | None = None, **options: Any) -> Outcome:
+    """Run code in this process, which isolates nothing, and wait for its end."""
+    return get_local_backend().run(number, code, timeout=timeout, **options)
+
+
+def get_worker_manager() -> WorkerManager:
+    """The worker backend, made when first needed.
+
+    Raises:
+        WorkerUnavailable: this system, or this installation, cannot have one.
+    """
+    global _worker_manager, WORKER_AVAILABLE
+    if _worker_manager is None:
+        try:
+            with imports.ours():
+                from json_repl import processes
+                from worker_manager import WorkerManager
+            why = processes.why_unsupported()
+        except ImportError as error:
+            why = f"the worker backend cannot be imported: {error}"
+        if why:
+            WORKER_AVAILABLE = False
+            raise WorkerUnavailable(why, hopeless=True)
+        session = _default_session()
+        _worker_manager = session.worker = WorkerManager(
+            _loop,
+            python=session.settings.python,
+            helpers=session.settings.helpers,
+            answer_question=session.history.answer,
+            on_late_output=session.add_late_output,
+        )
+    return _worker_manager
+
+
+def get_local_backend() -> LocalBackend:
+    """The local backend, made when first needed."""
+    session = _default_session()
+    if session.local is None:
+        with imports.ours():
+            from json_repl.parent.local import LocalBackend
+        if _server is not None:
+            imports.set_users_path(_user_path)
+        session.local = LocalBackend(
+            session.settings.helpers,
+            lambda *question: session.history.answer([str(part) for part in question]),
+            _server.files() if _server is not None else {},
+            guest=_server is None,
+        )
+    return session.local
+
+
+def _uses_worker(session: Session) -> bool:
+    return USE_SUBPROCESS_WORKER and WORKER_AVAILABLE and not (session.worker and session.worker.given_up)
+
+
+def _without_worker(
+    error: WorkerUnavailable, session: Session, policy: str, run_locally: Callable[[], Outcome]
+) -> Outcome:
+    if policy == "never":
+        evalue = f"{error}; the session may not run the code in its own process (fallback: never)"
+        outcome = Outcome(ends.CRASH, Error("WorkerUnavailable", evalue, [f"WorkerUnavailable: {evalue}\n"]))
+    else:
+        log.warning(f"{error}; the code runs in the session's own process, which isolates nothing")
+        outcome = run_locally()
+    outcome.fallback = {"reason": "worker_unavailable", "message": str(error)}
+    if session.worker is not None:
+        outcome.state = session.worker.take_loss()
+    return outcome
+
+
+def _default_session() -> Session:
+    if not _sessions:
+        _sessions[DEFAULT_ID] = Session(DEFAULT_ID, _settings)
+    return _sessions[DEFAULT_ID]
+
+
+# -- the process ---------------------------------------------------------------------------------------------------------
+
+LAST_WORDS_SECONDS = 2.0  # for the user's atexit handlers and threads, after the last answer
+
+
+def main() -> None:
+    """The command ``json-repl-session``: answers until stdin ends, then exits."""
+    global _settings, _server, USE_SUBPROCESS_WORKER
+    given = _parse(sys.argv[1:]) if len(sys.argv) > 1 else {}
+    code = given.pop("code", None)
+    try:
+        _settings = Settings(os.environ, **given)
+    except SettingError as error:
+        sys.exit(f"json-repl-session: {error}")
+    USE_SUBPROCESS_WORKER = _settings.worker
+    log.debugging = _settings.debug
+    session = _default_session()
+    requests, answers = _claim_files()
+    if USE_SUBPROCESS_WORKER:
+        _start_worker_early()
+    with imports.ours():
+        from json_repl.parent.server import Server
+    _server = Server(
+        _loop,
+        _settings,
+        _sessions,
+        requests,
+        answers,
+        execute=execute_code,
+        uses_worker=_uses_worker,
+        get_worker=get_worker_manager,
+        get_local=get_local_backend,
+    )
+    on_terminal = os.isatty(requests)
+    if on_terminal and code is None:
+        log.say('one JSON request per line, such as {"code": "1+1"}; Ctrl-D ends the session')
+    if not USE_SUBPROCESS_WORKER:
+        get_local_backend()
+    _handle_signals(session, _server, on_terminal)
+    try:
+        status = _server.serve(code)
+    except KeyboardInterrupt:  # on a terminal, while nothing ran
+        status = 128 + signal.SIGINT
+    _end(session, status)
+
+
+def _parse(arguments: list[str]) -> dict[str, Any]:
+    with imports.ours():
+        from json_repl.cli import parse
+    return parse(arguments)
+
+
+def _claim_files() -> tuple[int, int]:
+    """Keep stdin, stdout and stderr for the protocol and the log, under private numbers; user code gets others."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:  # started with it closed
+            os.open(os.devnull, os.O_RDWR)
+    requests, answers, log.fd = (streams.high_duplicate(fd) for fd in (0, 1, 2))
+    streams.empty_stdin()
+    os.dup2(2, 1)
+    return requests, answers
+
+
+def _start_worker_early() -> None:
+    # It starts on another core while we go on; what it costs us here would only delay its start.
+    try:
+        get_worker_manager().prepare()
+    except WorkerUnavailable:
+        return  # the first request tells
+    with imports.ours():
+        from json_repl import processes
+    processes.adopt_orphans()
+
+
+def _handle_signals(session: Session, server: Server, on_terminal: bool) -> None:
+    def on_interrupt(signum: int, frame: object) -> None:
+        if session.local is not None and session.local.number:
+            session.local.interpreter.interrupted(0)
+        elif not server.interrupt_all() and on_terminal and not session.busy:
+            raise KeyboardInterrupt
+
+    def on_end(signum: int, frame: object) -> None:
+        if session.worker is not None:
+            session.worker.kill()
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(signum, on_end)
+
+
+def _end(session: Session, status: int) -> None:
+    if session.worker is not None:
+        session.worker.stop(LAST_WORDS_SECONDS)
+    late = session.take_late_output()
+    if late:
+        log.say(f"printed after the last answer:\n{late}")
+    if session.local is not None:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+
+        def enough() -> None:
+            sleep(LAST_WORDS_SECONDS)
+            os._exit(status)
+
+        start_new_thread(enough, ())
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Child side: runs the code of one session. Started by file path with the numbers of its file descriptors.
+
+    request pipe --> receive --> Interpreter.run --> OUTPUT and ANSWER frames --> answer pipe
+    fd 1, fd 2 and print() --> OutputBuffer, in a page shared with the parent
+
+It has one thread. It ends when its request pipe does, and is killed by the kernel when its parent dies.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+if __name__ == "__main__":
+    # Before any import that a user's folder could answer: only Python's own folders, then ours (see core/imports.py).
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path.pop(0)
+    _user_path = sys.path[:]
+    sys.path[:] = [entry for entry in sys.path if entry not in ("", ".", os.getcwd())]
+    sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+
+import fcntl  # noqa: E402
+import io  # noqa: E402
+import marshal  # noqa: E402
+import mmap  # noqa: E402
+import signal  # noqa: E402
+from _thread import get_ident  # noqa: E402
+
+from json_repl.core import imports, log, streams, wire  # noqa: E402
+from json_repl.core.interpreter import Interpreter, handle_interrupts  # noqa: E402
+from json_repl.core.output import PAGE_BYTES, OutputBuffer  # noqa: E402
+from json_repl.core.surroundings import Surroundings  # noqa: E402
+from json_repl.core.toolbox import make_toolbox, refuse_input  # noqa: E402
+
+_LARGEST_WRITE = 1 << 17  # bytes that one frame of output can have, and some more
+_LARGEST_READ = 1 << 20
+
+
+class Worker:
+    """The child's end of the wire, and the interpreter behind it.
+
+    Args:
+        fd: the numbers of the files named in `wire.CHILD_FDS`.
+        helpers: the user's own helper modules.
+    """
+
+    def __init__(self, fd: dict[str, int], helpers: str | None) -> None:
+        self._requests = fd["requests"]
+        self._frames = wire.FrameReader()
+        self._received: list[tuple[int, bytes]] = []
+        # Buffered in C, which keeps what it could not write yet when a signal's handler raises in the middle.
+        self._answers = io.open(fd["answers"], "wb", buffering=_LARGEST_WRITE)  # noqa: SIM115
+        self._answer_follows = False
+        self._main_thread = get_ident()
+        buffer = OutputBuffer(mmap.mmap(fd["page"], PAGE_BYTES), self._spill)
+        self._capture = streams.Capture({streams.STDOUT: fd["out"], streams.STDERR: fd["err"]}, buffer)
+        texts = self._capture.text_streams()
+        self._interpreter = Interpreter(
+            lambda main: Surroundings(main, texts, refuse_input), make_toolbox(self._ask, helpers, log.warning)
+        )
+        streams.install(texts)
+        handle_interrupts(self._interpreter, buffer.interrupt_target)
+
+    def serve(self) -> None:
+        """Answer frames until the parent closes the wire."""
+        self.send(wire.READY, wire.pack_texts([sys.version.split()[0], sys.executable]))
+        while True:
+            try:
+                self._interpreter.wait_readable([self._requests])
+                received = self._receive()
+            except BaseException as error:  # a handler of user code's, for a signal that came between requests
+                sys.excepthook(type(error), error, error.__traceback__)
+                continue
+            if received is None:
+                return
+            self._answer(*received)
+
+    def send(self, kind: int, payload: bytes) -> None:
+        """Write one frame."""
+        self._answers.write(wire.frame(kind, payload))
+        self._answers.flush()
+
+    def _spill(self, payload: bytes) -> None:
+        if self._answer_follows:  # and takes this along in one write
+            self._answers.write(wire.frame(wire.OUTPUT, payload))
+        else:
+            self.send(wire.OUTPUT, payload)
+
+    def _receive(self) -> tuple[int, bytes] | None:
+        while not self._received:
+            data = os.read(self._requests, _LARGEST_READ)
+            if not data:
+                return None
+            self._received = self._frames.feed(data)
+        return self._received.pop(0)
+
+    def _answer(self, kind: int, payload: bytes) -> None:
+        # Only the parent writes here, so its marshal can be trusted.
+        if kind == wire.REQUEST:
+            number, source, filename, silent = marshal.loads(payload)
+            self._capture.begin(number)
+            outcome = self._interpreter.run(number, source, filename, silent=silent)
+            self._answer_follows = True
+            self._capture.end()
+            self.send(wire.ANSWER, outcome.to_frame())
+            self._answer_follows = False
+        elif kind == wire.CALL:
+            with imports.ours():
+                import json
+            method, params = marshal.loads(payload)
+            result = getattr(self._interpreter, method)(**params)
+            self.send(wire.RESULT, json.dumps(result).encode())
+
+    def _ask(self, *question: object) -> Any:
+        # Only the request that runs may read the wire: the main thread does, and nobody else.
+        if not self._interpreter.running or get_ident() != self._main_thread:
+            raise RuntimeError("only the code of a request can ask for the history, not a thread that it started")
+        self.send(wire.QUESTION, wire.pack_texts([str(part) for part in question]))
+        received = self._receive()
+        if received is None or received[0] != wire.REPLY:
+            raise RuntimeError("the session did not reply")
+        return marshal.loads(received[1])
+
+
+def end_with_parent(life: int) -> None:
+    """Have the kernel kill this process group when the other end of the pipe `life` goes, however that happens.
+
+    The parent alone holds that end. A thread or a signal of ours would not do: code that sits in C, holding the
+    interpreter's lock, runs neither. Where the system has no F_SETSIG (macOS), the end of the request pipe must do.
+    """
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(life, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(life, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(life, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+
+
+def dump_stacks_into(fd: int) -> None:
+    """Write Python's stacks there when the process crashes, and when the parent sends `wire.DUMP_SIGNAL`."""
+    import faulthandler
+
+    faulthandler.enable(file=fd, all_threads=True)
+    faulthandler.register(wire.DUMP_SIGNAL, file=fd, all_threads=True)
+
+
+def main(arguments: list[str]) -> None:
+    """``subprocess_worker.py FIRST_FD HELPERS``."""
+    first, helpers = arguments
+    fd = {name: int(first) + place for place, name in enumerate(wire.CHILD_FDS)}
+    for number in fd.values():
+        os.set_inheritable(number, False)
+    os.setsid()
+    end_with_parent(fd["life"])
+    dump_stacks_into(fd["stacks"])
+    imports.set_users_path(_user_path)
+    worker = Worker(fd, helpers or None)
+    sys.argv[:] = [""]
+    worker.serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

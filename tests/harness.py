@@ -1,0 +1,164 @@
+"""A client for the tests: speaks to a session over its pipes, and never waits without a bound."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+HOME = Path(__file__).resolve().parent.parent
+FRONT_DOOR = HOME / "json_repl_session.py"
+BOUND = 30.0  # seconds that any wait may take, also on a busy machine
+
+
+class TookTooLong(AssertionError):
+    """A bounded wait is over; the stacks of both sides are on stderr."""
+
+
+class Session:
+    """A session in a process of its own.
+
+    Args:
+        backend: "local" or "worker".
+        env: variables on top of this process's.
+        command: how to start it, instead of by the path of the front door.
+        stdout: another stdout than a pipe that is read here.
+    """
+
+    def __init__(
+        self,
+        backend: str = "local",
+        *args: str,
+        mark: str = "",
+        env: dict[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        command: list[str] | None = None,
+        **popen: Any,
+    ) -> None:
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("JSON_REPL_")}
+        environ.update(JSON_REPL_TEST_MARK=mark, USE_SUBPROCESS_WORKER="1" if backend == "worker" else "0")
+        environ.update(env or {})
+        self.backend = backend
+        options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(
+            [*(command or [sys.executable, str(FRONT_DOOR)]), *args], env=environ, cwd=cwd, **{**options, **popen}
+        )
+        self.notifications: list[Any] = []
+        self._rest = b""
+
+    @property
+    def pid(self) -> int:
+        """Of the session itself."""
+        return self.process.pid
+
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def send(self, *requests: Any) -> None:
+        """Send requests, a line each, in one write."""
+        self.write(b"".join(json.dumps(request).encode() + b"\n" for request in requests))
+
+    def read_line(self, bound: float = BOUND) -> bytes:
+        """The next line on stdout, without its newline; b"" at the end."""
+        assert self.process.stdout is not None
+        fd = self.process.stdout.fileno()
+        deadline = monotonic() + bound
+        parts = [self._rest]
+        while b"\n" not in parts[-1]:
+            ready, _, _ = select.select([fd], [], [], max(0.0, deadline - monotonic()))
+            if not ready:
+                self._expired(b"".join(parts))
+            data = os.read(fd, 1 << 20)
+            if not data:
+                self._rest = b""
+                return b"".join(parts)
+            parts.append(data)
+        line, _, self._rest = b"".join(parts).partition(b"\n")
+        return line
+
+    def read(self, bound: float = BOUND) -> Any:
+        """The next answer; notifications on the way go to `notifications`. None at the end of stdout."""
+        while True:
+            line = self.read_line(bound)
+            if not line:
+                return None
+            answer = json.loads(line, parse_constant=_refuse)
+            if isinstance(answer, dict) and "method" in answer:
+                self.notifications.append(answer)
+                continue
+            return answer
+
+    def ask(self, method: str, **params: Any) -> Any:
+        """Send one bare request and return its answer."""
+        self.send({"method": method, **params})
+        return self.read()
+
+    def run(self, code: str, **params: Any) -> Any:
+        """Execute code and return the answer."""
+        return self.ask("execute", code=code, **params)
+
+    def value(self, code: str, **params: Any) -> Any:
+        """The `result` of code that must succeed."""
+        answer = self.run(code, **params)
+        assert answer["status"] == "ok", answer["stderr"]
+        return answer["result"]
+
+    def worker_pid(self) -> int:
+        """Of the process that runs the code."""
+        return int(self.value("__import__('os').getpid()"))
+
+    def close_stdin(self) -> None:
+        """No more requests come."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    def wait(self, bound: float = BOUND) -> int:
+        """Its exit status."""
+        try:
+            return self.process.wait(bound)
+        except subprocess.TimeoutExpired:
+            self._expired(b"")
+
+    def finish(self) -> tuple[list[Any], str, int]:
+        """Close stdin; the answers that still come, stderr, and the exit status."""
+        self.close_stdin()
+        answers = list(iter(self.read, None))
+        assert self.process.stderr is not None
+        return answers, self.process.stderr.read().decode(), self.wait()
+
+    def end(self) -> None:
+        """End it, whatever state it is in."""
+        for file in (self.process.stdin, self.process.stdout):
+            if file is not None and not file.closed:
+                try:
+                    file.close()
+                except BrokenPipeError:
+                    pass
+        try:
+            self.process.wait(BOUND)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        finally:
+            if self.process.stderr is not None:
+                self.process.stderr.close()
+
+    def _expired(self, so_far: bytes) -> Any:
+        faulthandler.dump_traceback(all_threads=True)
+        status = Path(f"/proc/{self.pid}/stack")
+        self.process.send_signal(signal.SIGKILL)
+        raise TookTooLong(f"nothing came in time; so far: {so_far[-2000:]!r} {status}")
+
+
+def _refuse(text: str) -> None:
+    raise AssertionError(f"{text} is not JSON")
