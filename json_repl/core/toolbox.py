@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from json_repl.core.imports import load_private
+from json_repl.core.imports import load_private, ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,9 +65,11 @@ class _LazyHelpers(type(sys)):  # type: ignore[misc]
         return loaded  # type: ignore[no-any-return]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("__") and name != "__all__":
             raise AttributeError(name)
-        return getattr(self._load(), name)
+        helpers = self._load()
+        with ours():  # this may load a file of ours, and with it modules that the user's folder has too
+            return getattr(helpers, name)
 
     def __dir__(self) -> list[str]:
         return dir(self._load())
