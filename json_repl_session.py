@@ -194,7 +194,7 @@ def _default_session() -> Session:
     return _sessions[DEFAULT_ID]
 
 
-# -- the process ---------------------------------------------------------------------------------------------------------
+# -- the process -------------------------------------------------------------------------------------------------------
 
 LAST_WORDS_SECONDS = 2.0  # for the user's atexit handlers and threads, after the last answer
 

@@ -23,18 +23,17 @@ if __name__ == "__main__":
     sys.path[:] = [entry for entry in sys.path if entry not in ("", ".", os.getcwd())]
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))
 
-import fcntl  # noqa: E402
-import io  # noqa: E402
-import marshal  # noqa: E402
-import mmap  # noqa: E402
-import signal  # noqa: E402
-from _thread import get_ident  # noqa: E402
+import fcntl
+import marshal
+import mmap
+import signal
+from _thread import get_ident
 
-from json_repl.core import imports, log, streams, wire  # noqa: E402
-from json_repl.core.interpreter import Interpreter, handle_interrupts  # noqa: E402
-from json_repl.core.output import PAGE_BYTES, OutputBuffer  # noqa: E402
-from json_repl.core.surroundings import Surroundings  # noqa: E402
-from json_repl.core.toolbox import make_toolbox, refuse_input  # noqa: E402
+from json_repl.core import imports, log, streams, wire
+from json_repl.core.interpreter import Interpreter, handle_interrupts
+from json_repl.core.output import PAGE_BYTES, OutputBuffer
+from json_repl.core.surroundings import Surroundings
+from json_repl.core.toolbox import make_toolbox, refuse_input
 
 _LARGEST_WRITE = 1 << 17  # bytes that one frame of output can have, and some more
 _LARGEST_READ = 1 << 20
@@ -53,7 +52,7 @@ class Worker:
         self._frames = wire.FrameReader()
         self._received: list[tuple[int, bytes]] = []
         # Buffered in C, which keeps what it could not write yet when a signal's handler raises in the middle.
-        self._answers = io.open(fd["answers"], "wb", buffering=_LARGEST_WRITE)  # noqa: SIM115
+        self._answers = open(fd["answers"], "wb", buffering=_LARGEST_WRITE)
         self._answer_follows = False
         self._main_thread = get_ident()
         buffer = OutputBuffer(mmap.mmap(fd["page"], PAGE_BYTES), self._spill)

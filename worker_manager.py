@@ -16,7 +16,6 @@ How a request can end that its worker does not answer, by cause:
 from __future__ import annotations
 
 import marshal
-import signal
 import sys
 from time import monotonic, perf_counter
 
@@ -24,8 +23,10 @@ from json_repl import processes
 from json_repl.core import log, wire
 from json_repl.core import outcome as ends
 from json_repl.core.errors import WireError, WorkerLost, WorkerUnavailable
-from json_repl.core.outcome import Error, Outcome
+from json_repl.core.outcome import Outcome
+from json_repl.core.output import STDERR, STDOUT
 from json_repl.loop import Loop, Timer
+from json_repl.turn import RESTARTS, Turn, crash, failure, is_timeout, was_taken_away
 from json_repl.worker_link import WorkerLink
 
 TYPE_CHECKING = False
@@ -33,60 +34,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-RESTARTS = 3  # of a worker that does not come up, and of one that was taken from a request: the user's own number
 PAUSES = (0.05, 0.2, 0.8)  # seconds before each restart of a worker that did not come up
 BOOT_SECONDS = 20.0  # a worker that has not said that it is ready by then is not coming
 GRACE_SECONDS = 1.0  # for interrupted code to end by itself
 STOP_SECONDS = 2.0  # for a worker that was asked to end: the user's atexit handlers run then
 HEALTHY_SECONDS = 10.0  # a worker that lived so long has its failed starts forgiven, as in jupyter_client's restarter
 REFUSED = 3  # exit status of a worker that cannot boot and has said why (gunicorn's WORKER_BOOT_ERROR)
-
-# These come from outside; every other signal a process brings upon itself.
-_TAKEN_AWAY = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
-
-
-class Turn:
-    """One request on its way through the worker. `done` is called exactly once, with an Outcome or WorkerUnavailable.
-
-    Args:
-        number: of the request, unique in this process.
-        code: what to run.
-        timeout: seconds that it may take, or None.
-        retries: how often it may run again when its worker was taken away.
-        always: run it again, then elsewhere, whatever the cause (the original design's ladder).
-    """
-
-    __slots__ = (
-        *("always", "attempts", "code", "deadline", "done", "filename", "killed_for", "number", "pieces", "retries"),
-        *("silent", "stacks", "started", "timeout"),
-    )
-
-    def __init__(
-        self,
-        number: int,
-        code: str,
-        done: Callable[[Outcome | WorkerUnavailable], None],
-        *,
-        filename: str | None = None,
-        silent: bool = False,
-        timeout: float | None = None,
-        retries: int = RESTARTS,
-        always: bool = False,
-    ) -> None:
-        self.number = number
-        self.code = code
-        self.done = done
-        self.filename = filename
-        self.silent = silent
-        self.timeout = timeout
-        self.retries = retries
-        self.always = always
-        self.attempts = 0
-        self.started = 0.0
-        self.pieces: list[tuple[int, bytes]] = []  # output, in order, e.g. [(1, b"hello\n")]
-        self.deadline: Timer | None = None
-        self.killed_for: str | None = None  # the reason for which we have interrupted it, e.g. "timeout"
-        self.stacks: list[str] = []
 
 
 class WorkerManager:
@@ -106,7 +59,7 @@ class WorkerManager:
         *,
         python: str | None = None,
         helpers: str | None = None,
-        answer_question: Callable[[list[str]], object] = lambda question: [],
+        answer_question: Callable[[list[str]], Any] = lambda question: [],
         on_late_output: Callable[[list[tuple[int, bytes]]], None] = lambda pieces: None,
     ) -> None:
         self.epoch = 0  # grows whenever the namespace is not the live continuation of what it was
@@ -175,7 +128,7 @@ class WorkerManager:
             self._link.interrupt()
         else:
             self._end_turn(
-                _failure(ends.CANCELLED, "Cancelled", "the request was cancelled before a worker had taken it")
+                failure(ends.CANCELLED, "Cancelled", "the request was cancelled before a worker had taken it")
             )
         return True
 
@@ -354,7 +307,7 @@ class WorkerManager:
         if outcome.names is not None:
             self._names = outcome.names
         if turn.killed_for == ends.TIMEOUT:
-            _is_timeout(outcome, turn, self._link.stacks())
+            is_timeout(outcome, turn, self._link.stacks())
         self._end_turn(outcome)
 
     def _deadline(self) -> None:
@@ -388,7 +341,7 @@ class WorkerManager:
         else:
             if turn.deadline is not None:
                 turn.deadline.cancel()
-            taken_away = code is None or (code in _TAKEN_AWAY and turn.killed_for is None)
+            taken_away = was_taken_away(code) and turn.killed_for is None
             if (turn.always or (taken_away and nothing_lost)) and turn.attempts <= turn.retries:  # case 3
                 log.warning(f"the worker {text} while code ran; it runs again ({turn.attempts} of {turn.retries})")
                 again = turn
@@ -399,10 +352,10 @@ class WorkerManager:
                 turn.done(WorkerUnavailable(f"the worker {text}, {turn.attempts} times"))
             elif turn.killed_for == ends.TIMEOUT:  # case 2
                 outcome = Outcome(ends.TIMEOUT)
-                _is_timeout(outcome, turn, stacks)
+                is_timeout(outcome, turn, stacks)
                 self._end_turn(outcome)
             else:  # case 4
-                self._end_turn(_crash(code, text, stacks, turn))
+                self._end_turn(crash(code, text, stacks, turn))
         call, self._call = self._call, None
         if call is not None:
             call[1](WorkerLost(f"the worker {text} before it could answer."))
@@ -414,10 +367,7 @@ class WorkerManager:
         assert turn is not None
         if turn.deadline is not None:
             turn.deadline.cancel()
-        outcome.stdout, outcome.stderr = (
-            b"".join(data for stream, data in turn.pieces if stream == wanted).decode("utf-8", "replace")
-            for wanted in (1, 2)
-        )
+        outcome.stdout, outcome.stderr = turn.output(STDOUT), turn.output(STDERR)
         outcome.backend = "worker"
         outcome.attempts = max(turn.attempts, 1)
         if not outcome.elapsed_ms and turn.started:
@@ -445,34 +395,3 @@ class WorkerManager:
 def _end_family(pid: int) -> None:
     if processes.leaves_something(pid):
         processes.end_family(pid)
-
-
-def _failure(reason: str, ename: str, evalue: str, stacks: list[str] | None = None, **extra: Any) -> Outcome:
-    lines = [*(stacks or []), f"{ename}: {evalue}\n"]
-    return Outcome(reason, Error(ename, evalue, lines, **extra))
-
-
-def _crash(code: int | None, text: str, stacks: list[str], turn: Turn) -> Outcome:
-    evalue = f"the worker {text} while it ran this request"
-    if code in _TAKEN_AWAY or code is None:
-        evalue += f" (attempt {turn.attempts}); something outside took it away, perhaps for want of memory"
-    elif turn.killed_for is None:
-        evalue += "; the code was not run again"
-    return _failure(
-        ends.CRASH,
-        "WorkerCrash",
-        evalue,
-        stacks,
-        signal=None if code is None else processes.signal_name(code),
-        exit_status=None if code is None or code < 0 else code,
-    )
-
-
-def _is_timeout(outcome: Outcome, turn: Turn, stacks: list[str]) -> None:
-    lines = outcome.error.traceback if outcome.error else stacks
-    outcome.reason = ends.TIMEOUT
-    outcome.result = None
-    evalue = f"the code did not end within {turn.timeout:g} s"
-    outcome.error = Error(
-        "ExecutionTimeout", evalue, [*lines, f"ExecutionTimeout: {evalue}\n"], stacks="".join(stacks)
-    )

@@ -1,19 +1,21 @@
-"""Parent side: the command line. Imported only when there are arguments, as click costs more than Python's own start."""
+"""Parent side: the command line. Imported only when there are arguments, as click takes longer than Python itself."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from json_repl import __version__
 from json_repl.core.settings import TABLE
 
+_F = TypeVar("_F", bound=Callable[..., Any])
 _rows = {row.name: row for row in TABLE}
 
 
-def _option(name: str, *declarations: str, **more: Any) -> Any:
+def _option(name: str, *declarations: str, **more: Any) -> Callable[[_F], _F]:
     row = _rows[name]
     return click.option(*declarations, name, help=f"{row.doc} [{row.variable}]", default=None, **more)
 
@@ -28,7 +30,7 @@ def _option(name: str, *declarations: str, **more: Any) -> Any:
 @_option("fail_fast", "--fail-fast", is_flag=True)
 @_option("check", "--check", is_flag=True)
 @_option("debug", "--debug", is_flag=True)
-@click.option("-e", "code", metavar="CODE", help="Run this one piece of code and print its answer; implies --ready off.")
+@click.option("-e", "code", metavar="CODE", help="Run one piece of code and print its answer; implies --ready off.")
 @click.version_option(__version__, prog_name="json-repl-session")
 def _command(**given: Any) -> dict[str, Any]:
     """Run Python code that comes as JSON, one request per line on stdin; one answer per line goes to stdout.

@@ -83,12 +83,12 @@ def _watch_end(pid: int) -> tuple[int, object]:
     if hasattr(os, "pidfd_open"):
         return os.pidfd_open(pid), None
     import select
+    from typing import Any
 
-    queue = select.kqueue()
-    event = select.kevent(
-        pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD | select.KQ_EV_ONESHOT, select.KQ_NOTE_EXIT
-    )
-    queue.control([event], 0)
+    kqueue: Any = select
+    queue = kqueue.kqueue()
+    flags = kqueue.KQ_EV_ADD | kqueue.KQ_EV_ONESHOT
+    queue.control([kqueue.kevent(pid, kqueue.KQ_FILTER_PROC, flags, kqueue.KQ_NOTE_EXIT)], 0)
     return queue.fileno(), queue
 
 

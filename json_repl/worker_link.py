@@ -1,11 +1,11 @@
 """Parent side: one worker process and our ends of its files.
 
-    request pipe  --> frames to the worker; never blocks, what does not fit waits here
-    answer pipe   <-- frames from the worker
-    out, err      <-- what its C code and children print; the worker drains them itself, we where it cannot
-    page          <-> output that has no frame yet; survives the worker
-    stacks        <-- what faulthandler writes
-    life          --> never written: its end tells the kernel that we are gone
+request pipe  --> frames to the worker; never blocks, what does not fit waits here
+answer pipe   <-- frames from the worker
+out, err      <-- what its C code and children print; the worker drains them itself, we where it cannot
+page          <-> output that has no frame yet; survives the worker
+stacks        <-- what faulthandler writes
+life          --> never written: its end tells the kernel that we are gone
 """
 
 from __future__ import annotations
@@ -52,6 +52,11 @@ class WorkerLink:
         on_end: Callable[[int | None], None],
     ) -> None:
         self.busy = 0
+        self.process: processes.Process
+        self._requests: int
+        self._answers: int
+        self._page: mmap.mmap
+        self._pipes: dict[int, int]  # e.g. {7: STDOUT, 9: STDERR}
         self._loop = loop
         self._on_frame, self._on_output, self._on_end = on_frame, on_output, on_end
         self._frames = wire.FrameReader()
@@ -239,4 +244,3 @@ def _memory(size: int) -> int:
         os.unlink(name)
     os.ftruncate(fd, size)
     return fd
-

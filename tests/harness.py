@@ -127,7 +127,7 @@ class Session:
         try:
             return self.process.wait(bound)
         except subprocess.TimeoutExpired:
-            self._expired(b"")
+            return int(self._expired(b""))
 
     def finish(self) -> tuple[list[Any], str, int]:
         """Close stdin; the answers that still come, stderr, and the exit status."""

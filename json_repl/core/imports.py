@@ -18,7 +18,19 @@ HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 # What Python itself has loaded before the first line of any script: nobody's folder can replace these.
 _PYTHONS_OWN = frozenset(sys.builtin_module_names) | {
-    *("__main__", "os", "site", "io", "abc", "stat", "codecs", "encodings", "importlib", "zipimport", "_collections_abc"),
+    *(
+        "__main__",
+        "os",
+        "site",
+        "io",
+        "abc",
+        "stat",
+        "codecs",
+        "encodings",
+        "importlib",
+        "zipimport",
+        "_collections_abc",
+    ),
     *("posixpath", "genericpath", "ntpath", "sitecustomize", "usercustomize", "_sitebuiltins"),
 }
 
@@ -45,7 +57,7 @@ def set_users_path(path: list[str]) -> None:
     _hide()
 
 
-class ours:
+class ours:  # noqa: N801
     """``with ours():`` imports find our modules and the real standard library, whatever user code did to either."""
 
     def __enter__(self) -> None:

@@ -1,12 +1,12 @@
 """Both sides: runs the code of requests in one namespace. The same class serves both backends.
 
-    source --compile--> [statements, last expression] --run in __main__--> value --repr--> Outcome
+source --compile--> [statements, last expression] --run in __main__--> value --repr--> Outcome
 """
 
 from __future__ import annotations
+import __future__ as future_features
 
 import _ast
-import __future__ as future_features
 import os
 import resource
 import signal
@@ -20,8 +20,8 @@ from json_repl.core.outcome import Error, Outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     import traceback
+    from collections.abc import Callable, Iterator
     from types import CodeType, ModuleType
     from typing import Any
 
@@ -52,9 +52,7 @@ class Interpreter:
         base: names that every namespace starts with, e.g. ``{"h": <helpers>}``.
     """
 
-    def __init__(
-        self, surround: Callable[[ModuleType], Surroundings], base: dict[str, object]
-    ) -> None:
+    def __init__(self, surround: Callable[[ModuleType], Surroundings], base: dict[str, object]) -> None:
         self.running = 0  # the number of the request that an interrupt may hit; 0 while there is none
         self._base = base
         self._flags = _TOP_LEVEL_AWAIT
@@ -66,7 +64,7 @@ class Interpreter:
         if "inspect" in sys.modules:
             sources.teach_inspect(sys.modules["inspect"])
         else:
-            sys.meta_path.insert(0, sources.InspectHook())  # type: ignore[arg-type]
+            sys.meta_path.insert(0, sources.InspectHook())
 
     def run(self, number: int, source: str, filename: str | None = None, *, silent: bool = False) -> Outcome:
         """Run `source` and say how it ended:
@@ -95,7 +93,7 @@ class Interpreter:
         self.surroundings.use(self._main)
 
     def variables(self) -> list[dict[str, object]]:
-        """The user's names, e.g. ``[{"name": "x", "type": "int", "repr": "41"}]``, without running any code of theirs."""
+        """The user's names, e.g. ``[{"name": "x", "type": "int", "repr": "41"}]``. None of their code runs for it."""
         return [describe(name, value) for name, value in self._user_items()]
 
     def interrupted(self, target: int) -> None:
@@ -256,7 +254,9 @@ class Interpreter:
 def describe(name: str, value: object) -> dict[str, object]:
     """One variable. No code of the user's runs: only values of Python's own plain types are shown."""
     kind = type(value)
-    shown = repr(value)[:80] if kind in (int, float, bool, str, bytes, complex, type(None)) and _is_small(value) else None
+    shown = (
+        repr(value)[:80] if kind in (int, float, bool, str, bytes, complex, type(None)) and _is_small(value) else None
+    )
     return {"name": str(name), "type": kind.__name__, "module": kind.__module__, "repr": shown}
 
 

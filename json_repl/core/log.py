@@ -1,4 +1,4 @@
-"""Both sides: log lines on stderr. Nothing ever waits for somebody to read them: a line that cannot leave is counted."""
+"""Both sides: log lines on stderr. Nothing waits for somebody to read them: a line that cannot leave is counted."""
 
 from __future__ import annotations
 

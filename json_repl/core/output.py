@@ -63,7 +63,7 @@ class OutputBuffer:
                     continue
                 if stream != self._stream:
                     self._open(stream)
-                # The page moves on in C, at once: a signal's handler that prints here goes before or after, never into it.
+                # The page moves on in C, at once: what a signal's handler prints goes before or after, never into it.
                 self._page.write(view[:room])
                 _USED.pack_into(self._page, _USED_AT, self._page.tell() - _DATA_AT)
                 view = view[room:]

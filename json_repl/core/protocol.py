@@ -20,7 +20,7 @@ _FORMS = 'a request is {"code": "..."} or {"jsonrpc": "2.0", "id": 1, "method": 
 
 
 class Number(float):
-    """A JSON number with a fraction or an exponent, which remembers how it was written: an id is echoed to the letter."""
+    """A JSON number with a fraction or an exponent, which remembers how it was written, as an id is echoed so."""
 
     text: str
 

@@ -15,7 +15,7 @@ Value = "bool | float | int | str | None"
 
 
 class Setting:
-    """One row of the table. `kind` is ``"flag"``, ``"seconds"``, ``"bytes"``, ``"text"`` or the tuple of words it takes."""
+    """One row. `kind` is ``"flag"``, ``"seconds"``, ``"bytes"``, ``"text"``, or a tuple of the words it takes."""
 
     __slots__ = ("default", "doc", "kind", "name", "variable")
 
@@ -60,7 +60,13 @@ class Setting:
 
 
 TABLE: tuple[Setting, ...] = (
-    Setting("worker", "USE_SUBPROCESS_WORKER", "flag", False, "Run code in a worker process instead of in the session's own."),
+    Setting(
+        "worker",
+        "USE_SUBPROCESS_WORKER",
+        "flag",
+        False,
+        "Run code in a worker process instead of in the session's own.",
+    ),
     Setting("debug", "DEBUG_REPL", "flag", False, "Log to stderr what the session does, not only warnings."),
     Setting(
         "timeout",
@@ -76,12 +82,32 @@ TABLE: tuple[Setting, ...] = (
         "auto",
         "When code may run in the session's own process although a worker was asked for.",
     ),
-    Setting("ready", "JSON_REPL_READY", ("json", "plain", "off"), "json", "The first line on stdout: a notification, a bare __READY__, or none."),
-    Setting("python", "JSON_REPL_PYTHON", "text", None, "The interpreter of the worker, such as one of another virtual environment."),
+    Setting(
+        "ready",
+        "JSON_REPL_READY",
+        ("json", "plain", "off"),
+        "json",
+        "The first line on stdout: a notification, a bare __READY__, or none.",
+    ),
+    Setting(
+        "python",
+        "JSON_REPL_PYTHON",
+        "text",
+        None,
+        "The interpreter of the worker, such as one of another virtual environment.",
+    ),
     Setting("fail_fast", "JSON_REPL_FAIL_FAST", "flag", False, "Stop at the first request that fails; exit status 1."),
     Setting("check", "JSON_REPL_CHECK", "flag", False, "Exit with status 1 if any request failed."),
-    Setting("helpers", "JSON_REPL_HELPERS", "text", None, "Further helper modules: files or module names, separated as in PATH."),
-    Setting("max_line", "JSON_REPL_MAX_LINE", "bytes", 256 << 20, "The longest line that is taken as a request, in bytes."),
+    Setting(
+        "helpers",
+        "JSON_REPL_HELPERS",
+        "text",
+        None,
+        "Further helper modules: files or module names, separated as in PATH.",
+    ),
+    Setting(
+        "max_line", "JSON_REPL_MAX_LINE", "bytes", 256 << 20, "The longest line that is taken as a request, in bytes."
+    ),
     Setting("history_size", "JSON_REPL_HISTORY_SIZE", "bytes", 1000, "How many requests the history holds."),
 )
 

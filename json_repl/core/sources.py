@@ -40,7 +40,7 @@ def teach_inspect(inspect: ModuleType) -> None:
                 return filename
         return genuine(obj)
 
-    inspect.getfile = getfile  # type: ignore[attr-defined]
+    inspect.getfile = getfile
 
 
 class InspectHook:

@@ -84,7 +84,7 @@ class Capture:
             )
             for stream in (STDOUT, STDERR)
         )
-        nothing = open(os.devnull, encoding="utf-8", closefd=True)  # noqa: SIM115
+        nothing = open(os.devnull, encoding="utf-8", closefd=True)
         return nothing, out, err
 
     def begin(self, number: int) -> None:

@@ -54,7 +54,7 @@ class FrameReader:
         self._bytes = bytearray()
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
-        """Take what was read, return the frames that are now complete, e.g. ``[(OUTPUT, b"..."), (ANSWER, b"...")]``."""
+        """Take what was read, return the frames that are now complete, e.g. ``[(OUTPUT, b"...")]``."""
         self._bytes += data
         frames = []
         while len(self._bytes) >= _HEADER.size:

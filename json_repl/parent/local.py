@@ -62,9 +62,15 @@ class LocalBackend:
             streams.install(texts)
 
     def run(
-        self, number: int, source: str, *, filename: str | None = None, silent: bool = False, timeout: float | None = None
+        self,
+        number: int,
+        source: str,
+        *,
+        filename: str | None = None,
+        silent: bool = False,
+        timeout: float | None = None,
     ) -> Outcome:
-        """Run code and return its outcome. Code whose `timeout` (seconds) is over is interrupted; it cannot be killed."""
+        """Run code and return its outcome. After `timeout` seconds it is interrupted; it cannot be killed."""
         host = self._enter_as_guest() if self._guest else None
         self._capture.begin(number)
         self.number = number

@@ -99,7 +99,7 @@ class Method:
 METHODS: dict[str, Method] = {}
 ALIASES = {"$/cancelRequest": "interrupt", "notifications/cancelled": "interrupt"}
 
-_SESSION_ID = Param("session_id", "string", "The session; there is one, \"default\".")
+_SESSION_ID = Param("session_id", "string", 'The session; there is one, "default".')
 
 
 def _method(name: str, doc: str, *params: Param, result: str, control: bool = False) -> Callable[[Any], Any]:
@@ -110,7 +110,7 @@ def _method(name: str, doc: str, *params: Param, result: str, control: bool = Fa
     return declare
 
 
-# -- control: answered at once -------------------------------------------------------------------------------------------
+# -- control: answered at once ----------------------------------------------------------------------------------------
 
 
 @_method("ping", "Is the session there?", control=True, result="`{pong: true}`")
@@ -122,7 +122,7 @@ def _ping(server: Server, session: Session) -> dict[str, object]:
     "status",
     "What the session does now.",
     control=True,
-    result="`{state: \"idle\"|\"busy\", running, queued, backend, pid, worker, execution_count, history_size, uptime_s, "
+    result='`{state: "idle"|"busy", running, queued, backend, pid, worker, execution_count, history_size, uptime_s, '
     "log_lines_dropped, version}`; `running` is null or `{execution_id, since}`",
 )
 def _status(server: Server, session: Session) -> dict[str, object]:
@@ -165,20 +165,30 @@ def _interrupt(server: Server, session: Session, execution_id: str | None) -> di
     return {"interrupted": hit, "execution_id": running if hit else execution_id}
 
 
-# -- ordered: one after the other ----------------------------------------------------------------------------------------
+# -- ordered: one after the other -------------------------------------------------------------------------------------
 
 
 @_method(
     "execute",
     "Run Python code in the session's namespace. What the code raises is a result, not an error of the protocol.",
     Param("code", "string", "The code.", _REQUIRED),
-    Param("timeout", "seconds", "Seconds that the code may take; 0: no limit. By default 30 in a worker, none in local."),
+    Param(
+        "timeout", "seconds", "Seconds that the code may take; 0: no limit. By default 30 in a worker, none in local."
+    ),
     Param("silent", "boolean", "Do not show the last expression, count the request, or file it in the history.", False),
     Param("store_history", "boolean", "Count the request and file it in the history.", True),
     Param("filename", "string", "The file name that tracebacks show."),
     Param("retries", "count", "How often to run the code again when its worker was taken away; at most 3.", 3),
-    Param("fallback", "string", "As the setting JSON_REPL_FALLBACK, for this request.", None, ("auto", "always", "never")),
-    Param("if_busy", "string", "Wait for earlier requests, or be answered by the error `busy`.", "queue", ("queue", "reject")),
+    Param(
+        "fallback", "string", "As the setting JSON_REPL_FALLBACK, for this request.", None, ("auto", "always", "never")
+    ),
+    Param(
+        "if_busy",
+        "string",
+        "Wait for earlier requests, or be answered by the error `busy`.",
+        "queue",
+        ("queue", "reject"),
+    ),
     result="the object described in the next section",
 )
 def _execute(server: Server, session: Session, done: Done, if_busy: str, **params: Any) -> None:
@@ -203,9 +213,7 @@ def _variables(server: Server, session: Session, done: Done) -> None:
     result="`{entries: [{execution_count, execution_id, code, code_characters, started_at, backend, status, reason, "
     "error, elapsed_ms, stdout_characters, stderr_characters, result_characters}], stats}`",
 )
-def _history(
-    server: Server, session: Session, done: Done, n: int | None, failed: bool, search: str | None
-) -> None:
+def _history(server: Server, session: Session, done: Done, n: int | None, failed: bool, search: str | None) -> None:
     done({"entries": session.history.search(n, failed=failed, search=search), "stats": session.history.stats()})
 
 
@@ -260,7 +268,5 @@ def description() -> dict[str, object]:
         "errors": [
             {"code": error.code, "reason": error.word, "doc": (error.__doc__ or "").strip()} for error in errors.TABLE
         ],
-        "settings": {
-            row.variable: {"doc": row.doc, "takes": row.values(), "default": row.default} for row in TABLE
-        },
+        "settings": {row.variable: {"doc": row.doc, "takes": row.values(), "default": row.default} for row in TABLE},
     }

@@ -1,7 +1,7 @@
-"""Parent side: requests in, each answered exactly once.
+r"""Parent side: requests in, each answered exactly once.
 
-    stdin --LineReader--> parse --> control: answered at once
-                                \-> ordered: the session's queue --one at a time--> handler --> answer --> stdout
+stdin --LineReader--> parse --> control: answered at once
+                            \-> ordered: the session's queue --one at a time--> handler --> answer --> stdout
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Server:
         requests_fd: int,
         answers_fd: int,
         *,
-        execute: Callable[..., None],
+        execute: Callable[..., object],
         uses_worker: Callable[[Session], bool],
         get_worker: Callable[[], Any],
         get_local: Callable[[], Any],
@@ -101,7 +101,7 @@ class Server:
             self.exit_status = 1
         return self.exit_status
 
-    def files(self) -> dict[int, Callable[[], bool | None]]:
+    def files(self) -> dict[int, Callable[[], object]]:
         """What is watched while local code runs; a callback that returns False has nothing more to watch."""
         return {self._in: self.read, self._out: self._reader_is_gone}
 
@@ -142,7 +142,8 @@ class Server:
 
     def interrupt_all(self) -> bool:
         """Interrupt every session; whether any code ran."""
-        return any([self.interrupt(session) for session in self._sessions.values()])
+        hits = [self.interrupt(session) for session in self._sessions.values()]
+        return any(hits)
 
     def _is_over(self) -> bool:
         if self._reader_gone:
@@ -199,7 +200,7 @@ class Server:
         if method.control:
             request.succeed(method.handler(self, session, **params))
         elif params.get("if_busy") == "reject" and not session.idle:
-            raise Busy("other requests run or wait; send it again later, or with if_busy: \"queue\".")
+            raise Busy('other requests run or wait; send it again later, or with if_busy: "queue".')
         else:
             session.queue.append((request, lambda: self._start(session, request, method, params)))
 
@@ -246,9 +247,7 @@ class Server:
 
     # -- what methods need of a session's backends -------------------------------------------------------------------
 
-    def call_backend(
-        self, session: Session, name: str, shape: Callable[[Any], dict[str, object]], done: Done
-    ) -> None:
+    def call_backend(self, session: Session, name: str, shape: Callable[[Any], dict[str, object]], done: Done) -> None:
         """Have a session's interpreter do something that runs no user code."""
         if not self.uses_worker(session):
             done(shape(getattr(self._get_local().interpreter, name)()))
