@@ -342,7 +342,7 @@ class WorkerManager:
             if turn.deadline is not None:
                 turn.deadline.cancel()
             taken_away = was_taken_away(code) and turn.killed_for is None
-            if (turn.always or (taken_away and nothing_lost)) and turn.attempts <= turn.retries:  # case 3
+            if (turn.always or (taken_away and nothing_lost)) and turn.attempts <= min(turn.retries, RESTARTS):  # case 3
                 log.warning(f"the worker {text} while code ran; it runs again ({turn.attempts} of {turn.retries})")
                 again = turn
                 turn.pieces.clear()

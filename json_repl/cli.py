@@ -36,7 +36,7 @@ def _command(**given: Any) -> dict[str, Any]:
     """Run Python code that comes as JSON, one request per line on stdin; one answer per line goes to stdout.
 
     \b
-    echo '{"code": "print(6*7)"}' | json-repl-session --ready off | jq -r .stdout
+    echo '{"code": "print(6*7)"}' | json-repl-session --ready off | jq -rj .stdout
 
     Each option has an environment variable, named in brackets; the option goes first.
     """

@@ -150,7 +150,7 @@ def _request(value: Any) -> Request | Refused:
     if not isinstance(value, dict):
         return Refused(InvalidRequest(f"a JSON {_kind(value)} is no request; {_FORMS}."))
     bare = "jsonrpc" not in value
-    id = _id_text(value.get("id")) if "id" in value else None
+    id = id_text(value.get("id")) if "id" in value else None
     dialect = BARE if bare else JSONRPC
 
     def refuse(text: str) -> Refused:
@@ -172,7 +172,8 @@ def _request(value: Any) -> Request | Refused:
     return Request(dialect, id, method.removeprefix(_METHOD_PREFIX), params)
 
 
-def _id_text(id: Any) -> bytes | None:
+def id_text(id: Any) -> bytes | None:
+    """An id as it stood in its line; None if it is no string, number or null."""
     if isinstance(id, Number):
         return id.text.encode()
     if isinstance(id, Digits):

@@ -40,7 +40,7 @@ def teach_inspect(inspect: ModuleType) -> None:
                 return filename
         return genuine(obj)
 
-    inspect.getfile = getfile
+    inspect.getfile = getfile  # type: ignore[attr-defined]
 
 
 class InspectHook:
@@ -52,7 +52,7 @@ class InspectHook:
 
         if name != "inspect":
             return None
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        sys.meta_path.remove(self)
         for finder in sys.meta_path:
             spec = finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:

@@ -76,7 +76,7 @@ class Capture:
         """New stdin, stdout and stderr for user code."""
         out, err = (
             io.TextIOWrapper(
-                CapturedBytes(self, stream),  # type: ignore[arg-type]
+                CapturedBytes(self, stream),
                 encoding="utf-8",
                 errors="backslashreplace",
                 newline="\n",

@@ -62,7 +62,7 @@ class _LazyHelpers(type(sys)):  # type: ignore[misc]
             loaded = self.__dict__["_loaded"] = load_private(PRIVATE_NAME, "helpers")
             for problem in loaded.add_modules((self._further or "").split(os.pathsep)) if self._further else ():
                 self._warn(problem)
-        return loaded  # type: ignore[no-any-return]
+        return loaded
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name != "__all__":

@@ -12,6 +12,7 @@ from time import time
 from json_repl import __version__
 from json_repl.core import errors, log
 from json_repl.core.errors import InvalidParams, RpcError
+from json_repl.core.protocol import id_text
 from json_repl.core.settings import TABLE
 
 TYPE_CHECKING = False
@@ -30,17 +31,27 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "boolean": ((bool,), "true or false"),
     "count": ((int,), "a whole number, not below 0"),
     "seconds": ((int, float), "a number of seconds, not below 0"),
+    "id": ((str, int, float), "a string or a number"),
 }
 _REQUIRED = object()
 
 
 class Param:
-    """A parameter of a method; null means its default."""
+    """A parameter of a method; null means its default, unless it says what else."""
 
-    __slots__ = ("default", "doc", "kind", "name", "words")
+    __slots__ = ("default", "doc", "kind", "name", "null", "words")
 
-    def __init__(self, name: str, kind: str, doc: str, default: object = None, words: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        doc: str,
+        default: object = None,
+        words: tuple[str, ...] = (),
+        null: object = None,
+    ) -> None:
         self.name, self.kind, self.doc, self.default, self.words = name, kind, doc, default, words
+        self.null = default if null is None else null
 
     def check(self, method: str, value: object) -> object:
         """The value to use.
@@ -49,10 +60,10 @@ class Param:
             InvalidParams: it is not one that this parameter takes.
         """
         if value is None and self.default is not _REQUIRED:
-            return self.default
+            return self.null
         types, text = _KINDS[self.kind]
         good = isinstance(value, types) and (self.kind == "boolean" or not isinstance(value, bool))
-        if good and not isinstance(value, str):
+        if good and self.kind in ("count", "seconds"):
             good = 0 <= value < float("inf")  # type: ignore[operator]
         if not good or (self.words and value not in self.words):
             text = "one of " + ", ".join(self.words) if self.words else text
@@ -97,7 +108,8 @@ class Method:
 
 
 METHODS: dict[str, Method] = {}
-ALIASES = {"$/cancelRequest": "interrupt", "notifications/cancelled": "interrupt"}
+# The names that editors (LSP) and agents (MCP) know, and what they call the request to be cancelled.
+ALIASES = {"$/cancelRequest": ("interrupt", "id"), "notifications/cancelled": ("interrupt", "requestId")}
 
 _SESSION_ID = Param("session_id", "string", 'The session; there is one, "default".')
 
@@ -153,15 +165,19 @@ def _describe(server: Server, session: Session) -> dict[str, object]:
 
 @_method(
     "interrupt",
-    "Raise KeyboardInterrupt in the code that runs. Also called `$/cancelRequest` and `notifications/cancelled`. "
+    "Raise KeyboardInterrupt in the code that runs. "
     "Queued requests are not touched.",
     Param("execution_id", "string", "Only if this execution is the one that runs; else whatever runs."),
+    Param("request_id", "id", "Only if the request with this id is the one that runs."),
     control=True,
     result="`{interrupted: true|false, execution_id}`; false where nothing (or something else) runs",
 )
-def _interrupt(server: Server, session: Session, execution_id: str | None) -> dict[str, object]:
+def _interrupt(server: Server, session: Session, execution_id: str | None, request_id: object) -> dict[str, object]:
     running = session.running["execution_id"] if session.running else None
-    hit = running is not None and execution_id in (None, running) and server.interrupt(session)
+    wanted = running is not None and execution_id in (None, running)
+    if request_id is not None:
+        wanted = wanted and session.current is not None and session.current.id == id_text(request_id)
+    hit = wanted and server.interrupt(session)
     return {"interrupted": hit, "execution_id": running if hit else execution_id}
 
 
@@ -173,7 +189,8 @@ def _interrupt(server: Server, session: Session, execution_id: str | None) -> di
     "Run Python code in the session's namespace. What the code raises is a result, not an error of the protocol.",
     Param("code", "string", "The code.", _REQUIRED),
     Param(
-        "timeout", "seconds", "Seconds that the code may take; 0: no limit. By default 30 in a worker, none in local."
+        "timeout", "seconds", "Seconds that the code may take; 0 or null: no limit. By default 30 in a worker, none in local.",
+        null=0
     ),
     Param("silent", "boolean", "Do not show the last expression, count the request, or file it in the history.", False),
     Param("store_history", "boolean", "Count the request and file it in the history.", True),

@@ -14,6 +14,7 @@ from json_repl.core import log, protocol
 from json_repl.core.errors import (
     Busy,
     InternalError,
+    InvalidParams,
     LimitExceeded,
     MethodNotFound,
     RpcError,
@@ -186,12 +187,15 @@ class Server:
             self._fail(item, error)
 
     def _dispatch(self, request: Request) -> None:
-        name = ALIASES.get(request.method, request.method)
-        method = METHODS.get(name)
+        if request.method in ALIASES:
+            request.method, key = ALIASES[request.method]
+            named = request.params.get(key) if isinstance(request.params, dict) else None
+            if named is None:
+                raise InvalidParams(f"it takes the id of the request to be interrupted, as {key!r}.")
+            request.params = {"request_id": named}
+        method = METHODS.get(request.method)
         if method is None:
             raise MethodNotFound(f"there is no method {request.method[:100]!r}; there are {', '.join(METHODS)}.")
-        if request.method in ALIASES:
-            request.params = {}  # their params name a request by its JSON-RPC id; only what runs can be interrupted
         params = method.check(request.params)
         session_id = params.pop("session_id") or self._default.id
         session = self._sessions.get(str(session_id))
@@ -217,8 +221,10 @@ class Server:
             self._loop.watch(self._in, self.read)
 
     def _start(self, session: Session, request: Request, method: Method, params: dict[str, Any]) -> None:
+        session.current = request
+
         def done(result: dict[str, object] | RpcError) -> None:
-            session.busy = False
+            session.busy, session.current = False, None
             if isinstance(result, RpcError):
                 self._fail(request, result)
             else:

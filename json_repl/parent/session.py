@@ -31,6 +31,7 @@ class Session:
         self.local: LocalBackend | None = None
         self.queue: deque[tuple[Request, Callable[[], None]]] = deque()  # ordered requests, and what starts them
         self.busy = False  # one of them is on its way
+        self.current: Request | None = None  # which
         self.running: dict[str, object] | None = None  # e.g. {"execution_id": "e3", "since": 1790000000.0}
         self.number = 0  # of the newest execution
         self.execution_count = 0

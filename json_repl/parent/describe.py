@@ -1,0 +1,104 @@
+"""Parent side: docs/protocol.md, made from what the methods declare: ``python -m json_repl.parent.describe``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from json_repl.parent.methods import ALIASES, description
+
+_HEAD = """\
+# The protocol
+
+Made from the methods' own declarations by `python3 dev.py docs`. Do not edit.
+
+One JSON object per line, UTF-8, `\\n`, on stdin and stdout. Two dialects, told apart per line:
+
+- **bare**: `{"code": "..."}` or `{"method": "...", ...params}`, with or without `id`. It is always answered: by the
+  result object, with the `id` in it if there was one, or by `{"id": ..., "error": {...}}`.
+- **JSON-RPC 2.0**: `{"jsonrpc": "2.0", "id": 1, "method": "...", "params": {...}}`, with batches (run in order, answered
+  when the last is done, in their order) and notifications (a request without `id`, which gets no answer). Params may
+  come by position.
+
+A leading `repl/` of a method's name is dropped. Blank lines are skipped. A line that is no JSON is answered in the
+JSON-RPC form with `"id": null`.
+
+Each request gets exactly one answer. The only other line on stdout is the first, a notification:
+`{"jsonrpc":"2.0","method":"ready","params":{"signal":"__READY__","version":"..."}}`; with `--ready plain` it is a bare
+`__READY__`, with `--ready off` there is none.
+
+*Control* methods are answered when they are read, also while code runs. *Ordered* ones run one after the other. (Where
+stdin is a regular file, a local session reads on only between requests.) At the end of stdin the session finishes what
+it has read, and exits.
+"""
+
+_ANSWER = """\
+## The answer of `execute`
+
+| field | |
+|---|---|
+| `status` | `"ok"` or `"error"` |
+| `reason` | null, or why it is an error: `"exception"`, `"interrupted"`, `"timeout"`, `"crash"`, `"exit"` (SystemExit), \
+`"cancelled"`, `"memory"` |
+| `execution_count` | counts the requests that are filed in the history; never goes back |
+| `execution_id` | names this execution, also for `interrupt` |
+| `stdout`, `stderr` | all output, of Python, C code and child processes; on an error `stderr` ends with the traceback |
+| `result` | the repr of the last expression's value, or null |
+| `data` | the value by MIME type: `{"text/plain": ...}`, or null |
+| `outputs` | `[]` |
+| `error` | null, or `{ename, evalue, traceback}`; after a crash `signal` and `exit_status` too, after a timeout `stacks` |
+| `truncated` | `false`: output is never cut |
+| `late_output` | what threads and left-over children printed between requests |
+| `backend` | where the code ran: `"local"` or `"worker"` |
+| `attempts` | how often it was run: more than once only after its worker had been taken away |
+| `fallback` | null, or `{reason, message}`: why code that was meant for a worker ran in the session's own process |
+| `session_state` | `{state, epoch, undone, lost_names}`: `"kept"`, `"restored"` (as it was before this request), or \
+`"lost"`, with the first 100 `lost_names` and their `lost_count`; `epoch` grows whenever the namespace is not the \
+continuation of what it was |
+| `usage` | `{elapsed_ms, cpu_ms, max_rss_bytes}` |
+| `success`, `language`, `session_mode`, `variable_count`, `note`, `debug_info`, `timestamp` | for clients of the system \
+that this one replaces |
+"""
+
+
+def page() -> str:
+    """The page, as Markdown."""
+    found: dict[str, Any] = description()
+    parts = [_HEAD]
+    for kind in ("control", "ordered"):
+        for name, method in found["methods"].items():
+            if method["kind"] == kind:
+                parts.append(_method(name, method))
+    parts.append(_ANSWER)
+    parts.append(_table("Errors", ("code", "reason", ""), [(e["code"], f"`{e['reason']}`", e["doc"]) for e in found["errors"]]))
+    rows = [(f"`{name}`", row["doc"], row["takes"], _default(row["default"])) for name, row in found["settings"].items()]
+    parts.append(_table("Settings", ("variable", "", "takes", "default"), rows))
+    return "\n".join(parts)
+
+
+def _method(name: str, method: dict[str, Any]) -> str:
+    aliases = [f"`{alias}`" for alias, (target, _) in ALIASES.items() if target == name]
+    lines = [f"## `{name}` ({method['kind']})\n", method["doc"] + "\n"]
+    if aliases:
+        lines.append(f"Also called {', '.join(aliases)}.\n")
+    lines += ["| param | takes | default | |", "|---|---|---|---|"]
+    for param, row in method["params"].items():
+        default = "required" if row["required"] else _default(row["default"])
+        lines.append(f"| `{param}` | {row['takes']} | {default} | {row['doc']} |")
+    return "\n".join([*lines, f"\nResult: {method['result']}.\n"])
+
+
+def _table(title: str, head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    lines = [f"## {title}\n", _row(head), _row(("---",) * len(head)), *map(_row, rows), ""]
+    return "\n".join(lines)
+
+
+def _row(cells: tuple[Any, ...]) -> str:
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def _default(value: object) -> str:
+    return {None: "", True: "true", False: "false"}.get(value, str(value)) if value in (None, True, False) else str(value)
+
+
+if __name__ == "__main__":
+    print(page(), end="")
