@@ -292,6 +292,8 @@ def _handle_signals(session: Session, server: Server, on_terminal: bool) -> None
 def _end(session: Session, status: int) -> None:
     if session.worker is not None:
         session.worker.stop(LAST_WORDS_SECONDS)
+    if session.local is not None:
+        session.local.flush()
     late = session.take_late_output()
     if late:
         log.say(f"printed after the last answer:\n{late}")

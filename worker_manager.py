@@ -269,7 +269,7 @@ class WorkerManager:
     def _on_output(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
         if self._turn is not None and owner == self._turn.number:
             self._turn.pieces += pieces
-        elif not self.ready:
+        elif self._link is not None and not self.ready:
             self._words += b"".join(data for _, data in pieces)
         else:
             self._on_late_output(pieces)

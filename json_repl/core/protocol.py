@@ -77,7 +77,7 @@ class Refused:
 def parse(line: bytes) -> tuple[bool, list[Request | Refused]]:
     """The requests of a line, and whether they came as a batch. What is wrong with them comes in their place."""
     try:
-        value = _decode(line.decode("utf-8-sig"))
+        value = _decode(line.decode().removeprefix("\ufeff"))
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
         return False, [Refused(ParseError(_why_not_json(error)))]
     if not isinstance(value, list):
@@ -178,7 +178,9 @@ def id_text(id: Any) -> bytes | None:
         return id.text.encode()
     if isinstance(id, Digits):
         return str(id).encode()
-    if id is None or (isinstance(id, (str, int)) and not isinstance(id, bool)):
+    if type(id) is int:
+        return str(id).encode()
+    if id is None or type(id) is str:
         return encode(id)
     return None
 

@@ -66,6 +66,12 @@ def make_answer(session: Session, outcome: Outcome, execution_id: str) -> dict[s
     }
 
 
+_second = (0, "")  # the last one that was formatted, as formatting takes longer than all else here
+
+
 def _timestamp() -> str:
+    global _second
     now = time()
-    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
+    if int(now) != _second[0]:
+        _second = (int(now), strftime("%Y-%m-%dT%H:%M:%S", gmtime(now)))
+    return f"{_second[1]}.{int(now * 1000) % 1000:03d}Z"

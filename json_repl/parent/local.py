@@ -92,10 +92,13 @@ class LocalBackend:
         self._gate.interrupt()
 
     def late_output(self) -> list[tuple[int, bytes]]:
-        """What belongs to no request, since the last call."""
-        self._capture.end()
+        """What belongs to no request, as far as it was seen when the last one began or ended."""
         late, self._pieces = self._pieces, []
         return [piece for _, piece in late]
+
+    def flush(self) -> None:
+        """See what has been printed since the last request."""
+        self._capture.end()
 
     def wait_readable(self, fds: list[int]) -> None:
         """Let the session's asyncio tasks go on until one of `fds` can be read; return at once if there are none."""

@@ -74,13 +74,15 @@ class Param:
 class Method:
     """A method of the wire. A `control` one is answered when it is read, also while code runs; others in order."""
 
-    __slots__ = ("control", "doc", "handler", "name", "params", "result")
+    __slots__ = ("_defaults", "_required", "control", "doc", "handler", "name", "params", "result")
 
     def __init__(
         self, name: str, control: bool, doc: str, params: tuple[Param, ...], result: str, handler: Callable[..., Any]
     ) -> None:
         self.name, self.control, self.doc, self.result = name, control, doc, result
         self.params = {param.name: param for param in params}
+        self._defaults = {param.name: param.default for param in params}
+        self._required = [param for param in params if param.default is _REQUIRED]
         self.handler = handler
 
     def check(self, given: dict[str, object] | list[object]) -> dict[str, object]:
@@ -93,14 +95,14 @@ class Method:
             if len(given) > len(self.params):
                 raise InvalidParams(f"{self.name} takes at most {len(self.params)} params: {self._names()}.")
             given = dict(zip(self.params, given))
-        for name in given:
+        for param in self._required:
+            if param.name not in given:
+                raise InvalidParams(f"{self.name} needs {param.name!r}: {param.doc}")
+        values = self._defaults.copy()
+        for name, value in given.items():
             if name not in self.params:
                 raise InvalidParams(f"{self.name} has no param {name[:100]!r}; it takes {self._names()}.")
-        values = {}
-        for name, param in self.params.items():
-            if name not in given and param.default is _REQUIRED:
-                raise InvalidParams(f"{self.name} needs {name!r}: {param.doc}")
-            values[name] = param.check(self.name, given[name]) if name in given else param.default
+            values[name] = self.params[name].check(self.name, value)
         return values
 
     def _names(self) -> str:

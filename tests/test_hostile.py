@@ -1,0 +1,193 @@
+"""Whatever user code does to the process it shares with us: each request is answered once, and the session lives."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable
+
+import pytest
+from harness import Session
+
+# What ruins something for good; each in a session of its own.
+RUIN = {
+    "sys.modules is emptied": "import sys; sys.modules.clear()",
+    "sys.modules is replaced": "import sys; sys.modules = {}",
+    "__main__ leaves sys.modules": "import sys; del sys.modules['__main__']",
+    "__main__ is replaced": "import sys, types; sys.modules['__main__'] = types.ModuleType('__main__')",
+    "builtins leaves sys.modules": "import sys; del sys.modules['builtins']",
+    "json is replaced": "import sys, types; sys.modules['json'] = types.ModuleType('json')",
+    "traceback is replaced": "import sys, types; sys.modules['traceback'] = types.ModuleType('traceback')",
+    "traceback is None": "import sys; sys.modules['traceback'] = None",
+    "asyncio is None": "import sys; sys.modules['asyncio'] = None",
+    "every module is None": "import sys\nfor name in list(sys.modules): sys.modules[name] = None",
+    "sys.path is emptied": "import sys; sys.path.clear()",
+    "sys.path is no list": "import sys; sys.path = None",
+    "sys.meta_path is emptied": "import sys; sys.meta_path.clear()",
+    "sys.path_hooks are emptied": "import sys; sys.path_hooks.clear(); sys.path_importer_cache.clear()",
+    "an import hook raises": """
+        import sys
+        class Finder:
+            def find_spec(self, *args): raise RuntimeError("no imports today")
+        sys.meta_path.insert(0, Finder())
+        """,
+    "sys.excepthook is broken": "import sys; sys.excepthook = None; sys.unraisablehook = None; sys.displayhook = None",
+    "the recursion limit is 30": """
+        import sys
+        for limit in range(30, 200):
+            try: sys.setrecursionlimit(limit)
+            except RecursionError: continue
+            break
+        """,
+    "a trace function raises": "import sys; sys.settrace(lambda *event: 1 / 0)",
+    "a profile function raises": "import sys; sys.setprofile(lambda *event: 1 / 0)",
+    "the streams are None": "import sys; sys.stdin = sys.stdout = sys.stderr = None",
+    "the streams are gone": "import sys; del sys.stdin, sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__",
+    "the streams are closed": "import sys; sys.stdin.close(); sys.stdout.close(); sys.stderr.close()",
+    "the streams are detached": "import sys; sys.stdout.detach(); sys.stderr.detach()",
+    "the streams raise": """
+        import sys
+        class Broken:
+            def __getattr__(self, name): raise RuntimeError("a broken stream")
+        sys.stdin = sys.stdout = sys.stderr = Broken()
+        """,
+    "fd 0, 1 and 2 are closed": "import os; os.close(0); os.close(1); os.close(2)",
+    "all of json raises": "import json\nfor name in dir(json): setattr(json, name, None)",
+    "orjson raises": """
+        try: import orjson
+        except ImportError: pass
+        else: orjson.dumps = orjson.loads = None
+        """,
+    "traceback raises": "import traceback\nfor name in traceback.__all__: setattr(traceback, name, None)",
+    "linecache is broken": "import linecache; linecache.cache = linecache.getlines = linecache.lazycache = None",
+    "time is broken": "import time\nfor name in dir(time): setattr(time, name, None)",
+    "select is broken": "import select\nfor name in dir(select): setattr(select, name, None)",
+    "signal is broken": "import signal\nfor name in dir(signal): setattr(signal, name, None)",
+    "struct is broken": "import struct\nfor name in dir(struct): setattr(struct, name, None)",
+    "io is broken": "import io\nfor name in io.__all__: setattr(io, name, None)",
+    "resource is broken": "import resource\nfor name in dir(resource): setattr(resource, name, None)",
+    "threading is broken": "import threading\nfor name in dir(threading): setattr(threading, name, None)",
+    "asyncio is broken": "import asyncio\nfor name in asyncio.__all__: setattr(asyncio, name, None)",
+    "the environment is emptied": "import os; os.environ.clear()",
+    "os.environ is None": "import os; os.environ = None",
+    "the current folder is gone": "import os, tempfile; d = tempfile.mkdtemp(); os.chdir(d); os.rmdir(d)",
+    "the current folder holds our names": """
+        import os, pathlib, tempfile
+        folder = tempfile.TemporaryDirectory()
+        os.chdir(folder.name)
+        for name in ("json", "traceback", "asyncio", "signal", "helpers", "history"):
+            pathlib.Path(name + ".py").write_text("1 / 0")
+        """,
+    "SIGINT is ignored": "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
+    "SIGINT kills": "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)",
+    "all signals are blocked": "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
+    "garbage is not collected": "import gc; gc.disable(); gc.freeze()",
+    "garbage is collected all the time": "import gc; gc.set_threshold(1, 1, 1)",
+    "a gc callback raises": "import gc; gc.callbacks.append(lambda *event: 1 / 0); gc.set_threshold(1)",
+    "the locale is C": "import locale, os; os.environ['LC_ALL'] = 'C'; locale.setlocale(locale.LC_ALL, 'C')",
+    "a thread is left running": """
+        import threading
+        for daemon in (False, True):
+            threading.Thread(target=threading.Event().wait, daemon=daemon).start()
+        """,
+    "an atexit handler raises": "import atexit; atexit.register(lambda: 1 / 0)",
+    "an atexit handler prints": "import atexit; atexit.register(print, 'bye')",
+    "an atexit handler exits": "import atexit, os; atexit.register(os._exit, 7)",
+    "an atexit handler hangs": "import atexit, threading; atexit.register(threading.Event().wait)",
+    "few files may be open": "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (12, 4096))",
+    "no files may be opened": "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (0, 4096))",
+    "no file may grow": "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))",
+    "the fault handler is off": "import faulthandler; faulthandler.disable()",
+    "warnings are errors": "import warnings; warnings.simplefilter('error')",
+    "warnings are broken": "import warnings; warnings.warn = warnings.showwarning = warnings.filters = None",
+    "the event loop is closed": """
+        import asyncio
+        await asyncio.sleep(0)
+        asyncio.get_event_loop_policy().get_event_loop().stop()
+        """,
+    "an alarm's handler was the default": "import signal; signal.signal(signal.SIGALRM, signal.SIG_DFL)",
+    "a wakeup fd is set": """
+        import os, signal
+        r, w = os.pipe(); os.set_blocking(w, False); signal.set_wakeup_fd(w)
+        """,
+    "int is limited": "import sys; sys.set_int_max_str_digits(640)",
+    "the switch interval is long": "import sys; sys.setswitchinterval(5)",
+    "the umask is total": "import os; os.umask(0o777)",
+    "it is very nice": "import os; os.nice(19)",
+    "our own modules are emptied": """
+        import sys
+        for name, module in list(sys.modules.items()):
+            if name.startswith("json_repl") and not name.startswith("json_repl_helpers"): vars(module).clear()
+        """,
+    "our helpers are broken": "vars(h).clear()",
+    "the namespace has odd keys": "globals()[1] = globals()[None] = globals()[(2, 3)] = 4",
+    "the namespace has hostile keys": """
+        class Key(str):
+            __hash__ = str.__hash__
+            def __eq__(self, other): raise RuntimeError("no comparing")
+            def encode(self, *args): raise RuntimeError("no encoding")
+        globals()[Key("hostile")] = 1
+        """,
+    "the builtins have odd keys": "import builtins; vars(builtins)[1] = vars(builtins)[None] = 2",
+    "__builtins__ is gone": "globals().pop('__builtins__')",
+    "an unraisable hook raises": """
+        import sys
+        def hook(unraisable): raise SystemExit(3)
+        sys.unraisablehook = hook
+        class D:
+            def __del__(self): raise ValueError
+        d = D(); del d
+        """,
+}
+
+
+@pytest.mark.parametrize("code", RUIN.values(), ids=RUIN.keys())
+def test_a_session_survives_what_its_code_ruins(session: Session, code: str) -> None:
+    session.run("import sys as kept; first = 41")
+    session.send({"id": "ruin", "code": textwrap.dedent(code), "timeout": 20}, {"id": 2, "code": "1 + 1"})
+    answer = session.read()
+    assert (answer["id"], answer["reason"]) in [("ruin", None), ("ruin", "exception")], answer["stderr"]
+    answer = session.read()
+    assert (answer["id"], answer["result"]) == (2, "2"), answer["stderr"]
+    assert session.value("first + 1") == "42"
+    answer = session.run("raise KeyError('after')")
+    assert (answer["status"], answer["error"]["ename"]) == ("error", "KeyError"), answer["stderr"]
+    assert session.value("first + 2") == "43"
+    assert session.ask("variables").get("error") is None
+
+
+def test_an_emptied_namespace_costs_only_its_names(session: Session) -> None:
+    session.run("first = 41")
+    assert session.run("for name in list(globals()): del globals()[name]")["status"] == "ok"
+    assert session.value("1 + 1") == "2"
+    assert session.run("first")["error"]["ename"] == "NameError"
+    session.run("first = 42")
+    assert session.value("first") == "42"
+
+
+@pytest.mark.parametrize("module", ["builtins", "sys", "os", "json", "signal", "time"])
+@pytest.mark.parametrize("how", ["None", "deleted"])
+def test_no_name_of_a_module_is_needed_by_ours(start: Callable[..., Session], backend: str, module: str, how: str) -> None:
+    failures = []
+    session = ruined = None
+    names = json.loads(start(backend).run(f"import json, {module}; print(json.dumps(dir({module})))")["stdout"])
+    for name in names:
+        if session is None:
+            session = start(backend)
+            session.run(f"import {module} as victim; was = dict(vars(victim)); keep = vars(victim)")
+        ruin = f"keep.__setitem__({name!r}, None)" if how == "None" else f"keep.__delitem__({name!r})"
+        session.run(ruin)
+        try:
+            ruined = session.run("1 + 1")
+            printed = session.run("(lambda o: o and o.write('p\\n'))(__import__)") if False else None
+            del printed
+            failed = session.run("None.missing")
+            restored = session.run("keep.update(was)")
+            right = ruined["result"] == "2" and failed["error"]["ename"] == "AttributeError"
+            right = right and "None.missing" in failed["stderr"] and restored["status"] == "ok"
+        except (AssertionError, TypeError, BrokenPipeError, OSError, KeyError) as error:
+            right, ruined = False, {"stderr": repr(error)}
+        if not right:
+            failures.append((name, ruined["stderr"][-300:]))
+            session = None
+    assert not failures
