@@ -31,12 +31,14 @@ from _thread import get_ident
 
 from json_repl.core import imports, log, streams, wire
 from json_repl.core.interpreter import Interpreter, handle_interrupts
+from json_repl.core.outcome import CRASH, Error, Outcome
 from json_repl.core.output import PAGE_BYTES, OutputBuffer
 from json_repl.core.surroundings import Surroundings
 from json_repl.core.toolbox import make_toolbox, refuse_input
 
 _LARGEST_WRITE = 1 << 17  # bytes that one frame of output can have, and some more
 _LARGEST_READ = 1 << 20
+_read, _loads = os.read, marshal.loads  # user code may spoil the modules
 
 
 class Worker:
@@ -76,7 +78,10 @@ class Worker:
                 continue
             if received is None:
                 return
-            self._answer(*received)
+            try:
+                self._answer(*received)
+            except Exception as error:  # a bug of ours, or user code that has spoiled what we need
+                self._fail(received[0], error)
 
     def send(self, kind: int, payload: bytes) -> None:
         """Write one frame."""
@@ -91,7 +96,7 @@ class Worker:
 
     def _receive(self) -> tuple[int, bytes] | None:
         while not self._received:
-            data = os.read(self._requests, _LARGEST_READ)
+            data = _read(self._requests, _LARGEST_READ)
             if not data:
                 return None
             self._received = self._frames.feed(data)
@@ -100,7 +105,7 @@ class Worker:
     def _answer(self, kind: int, payload: bytes) -> None:
         # Only the parent writes here, so its marshal can be trusted.
         if kind == wire.REQUEST:
-            number, source, filename, silent = marshal.loads(payload)
+            number, source, filename, silent = _loads(payload)
             self._capture.begin(number)
             outcome = self._interpreter.run(number, source, filename, silent=silent)
             self._answer_follows = True
@@ -108,11 +113,17 @@ class Worker:
             self.send(wire.ANSWER, outcome.to_frame())
             self._answer_follows = False
         elif kind == wire.CALL:
-            with imports.ours():
-                import json
-            method, params = marshal.loads(payload)
-            result = getattr(self._interpreter, method)(**params)
-            self.send(wire.RESULT, json.dumps(result).encode())
+            method, params = _loads(payload)
+            self.send(wire.RESULT, wire.pack_texts(getattr(self._interpreter, method)(**params)))
+
+    def _fail(self, kind: int, error: Exception) -> None:
+        self._answer_follows = False
+        evalue = f"the worker failed inside: {error!r}"
+        if kind == wire.REQUEST:
+            outcome = Outcome(CRASH, Error("InternalError", evalue, [f"InternalError: {evalue}\n"]))
+            self.send(wire.ANSWER, outcome.to_frame())
+        else:
+            self.send(wire.FAILURE, wire.pack_texts([evalue]))
 
     def _ask(self, *question: object) -> Any:
         # Only the request that runs may read the wire: the main thread does, and nobody else.
@@ -122,7 +133,7 @@ class Worker:
         received = self._receive()
         if received is None or received[0] != wire.REPLY:
             raise RuntimeError("the session did not reply")
-        return marshal.loads(received[1])
+        return _loads(received[1])
 
 
 def end_with_parent(life: int) -> None:

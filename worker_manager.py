@@ -22,7 +22,7 @@ from time import monotonic, perf_counter
 from json_repl import processes
 from json_repl.core import log, wire
 from json_repl.core import outcome as ends
-from json_repl.core.errors import WireError, WorkerLost, WorkerUnavailable
+from json_repl.core.errors import InternalError, WireError, WorkerLost, WorkerUnavailable
 from json_repl.core.outcome import Outcome
 from json_repl.core.output import STDERR, STDOUT
 from json_repl.loop import Loop, Timer
@@ -115,7 +115,7 @@ class WorkerManager:
         return ended[0]
 
     def call(self, method: str, done: Callable[[object], None], **params: object) -> None:
-        """Have the worker answer a method other than execute; `done` gets its result, JSON text, or an RpcError."""
+        """Have the worker answer a method other than execute; `done` gets its result, packed texts, or an RpcError."""
         self._call = (marshal.dumps((method, params), 4), done)
         self._proceed()
 
@@ -253,9 +253,9 @@ class WorkerManager:
         elif kind == wire.QUESTION and self._link is not None:
             question = [part or "" for part in wire.unpack_texts(payload)]
             self._link.send(wire.REPLY, marshal.dumps(self._answer_question(question), 4))
-        elif kind == wire.RESULT and self._call is not None:
+        elif kind in (wire.RESULT, wire.FAILURE) and self._call is not None:
             call, self._call = self._call, None
-            call[1](payload)
+            call[1](payload if kind == wire.RESULT else InternalError(f"{wire.unpack_texts(payload)[0]}."))
         elif kind == wire.READY and not self.ready:
             self.ready = True
             if self._boot_timer is not None:
@@ -342,7 +342,9 @@ class WorkerManager:
             if turn.deadline is not None:
                 turn.deadline.cancel()
             taken_away = was_taken_away(code) and turn.killed_for is None
-            if (turn.always or (taken_away and nothing_lost)) and turn.attempts <= min(turn.retries, RESTARTS):  # case 3
+            if (turn.always or (taken_away and nothing_lost)) and turn.attempts <= min(
+                turn.retries, RESTARTS
+            ):  # case 3
                 log.warning(f"the worker {text} while code ran; it runs again ({turn.attempts} of {turn.retries})")
                 again = turn
                 turn.pieces.clear()

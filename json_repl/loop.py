@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import heapq
-import select
+from heapq import heappop, heappush
+from select import POLLIN, POLLOUT, poll
 from time import monotonic
+
+from json_repl.core.streams import poll_anyhow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-READ = select.POLLIN
-WRITE = select.POLLOUT
+READ = POLLIN
+WRITE = POLLOUT
 GONE = 0  # only the end of the other side, which poll always tells
 
 
@@ -36,7 +38,7 @@ class Loop:
     """Calls back when a file is ready or a moment has come."""
 
     def __init__(self) -> None:
-        self._poll = select.poll()
+        self._poll = poll()
         self._callbacks: dict[int, Callable[[], object]] = {}  # e.g. {0: read a request}
         self._timers: list[Timer] = []
         self.before_wait: Callable[[], None] | None = None  # for a session whose tasks go on while it waits
@@ -58,7 +60,7 @@ class Loop:
     def call_in(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call back once, in `seconds` from now."""
         timer = Timer(monotonic() + seconds, callback)
-        heapq.heappush(self._timers, timer)
+        heappush(self._timers, timer)
         return timer
 
     def turn(self) -> None:
@@ -67,17 +69,17 @@ class Loop:
             self.before_wait()
         timers = self._timers
         while timers and timers[0].call is None:
-            heapq.heappop(timers)
+            heappop(timers)
         wait = None
         if timers:
             wait = max(0, int((timers[0].when - monotonic()) * 1000) + 1)
-        for fd, _ in self._poll.poll(wait):
+        for fd, _ in poll_anyhow(self._poll, wait):
             callback = self._callbacks.get(fd)  # gone, if an earlier one of this turn has closed it
             if callback is not None:
                 callback()
         if timers:
             now = monotonic()
             while timers and timers[0].when <= now:
-                call = heapq.heappop(timers).call
+                call = heappop(timers).call
                 if call is not None:
                     call()

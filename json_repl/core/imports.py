@@ -125,8 +125,9 @@ def _replaced_by_user() -> list[str]:
         top = name.partition(".")[0]
         if top in _PYTHONS_OWN or (top not in sys.stdlib_module_names and top not in _stash):
             continue
-        origin = getattr(getattr(module, "__spec__", None), "origin", None)
-        if module is None or (origin and origin not in ("built-in", "frozen") and not origin.startswith(library)):
+        spec = getattr(module, "__spec__", None)
+        origin = getattr(spec, "origin", None)
+        if spec is None or (origin and origin not in ("built-in", "frozen") and not origin.startswith(library)):
             found.append(name)
     return found
 

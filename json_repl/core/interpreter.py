@@ -8,9 +8,9 @@ import __future__ as future_features
 
 import _ast
 import os
-import resource
 import signal
 import sys
+from resource import RUSAGE_SELF, getrusage
 from time import perf_counter
 
 from json_repl.core import outcome as ends
@@ -41,7 +41,9 @@ _MOST_NAMES = 100  # of the namespace, that an answer about lost state can tell
 
 _OUR_FILES = tuple(os.path.join(HOME, name) for name in ("json_repl/", "helpers/", "subprocess_worker.py"))
 
+# User code may replace builtins and spoil modules: what runs in between is bound here.
 _Everything, _repr, _str, _KeyboardInterrupt = BaseException, repr, str, KeyboardInterrupt
+_eval, _gettrace, _settrace, _getprofile, _setprofile = eval, sys.gettrace, sys.settrace, sys.getprofile, sys.setprofile
 
 
 class Interpreter:
@@ -58,7 +60,9 @@ class Interpreter:
         self._flags = _TOP_LEVEL_AWAIT
         self._compiled: dict[tuple[str, int], tuple[CodeType | None, CodeType | None]] = {}
         self._event_loop: Any = None
+        self._tracers: tuple[Any, Any] = (None, None)  # user code's, from sys.settrace and sys.setprofile
         self._names: list[str] = []
+        self._count = 0
         self._make_namespace()
         self.surroundings = surround(self._main)
         if "inspect" in sys.modules:
@@ -73,17 +77,21 @@ class Interpreter:
         2. it has none, or None: ``result`` is None,
         3. it raised: ``reason`` is "exception", "exit" (SystemExit) or "interrupted" (KeyboardInterrupt).
         """
-        before = resource.getrusage(resource.RUSAGE_SELF)
+        before = getrusage(RUSAGE_SELF)
         started = perf_counter()
         self.surroundings.enter()
         outcome = self._run(number, source, filename or f"<python-input-{number}>", silent)
         self.surroundings.leave()
-        after = resource.getrusage(resource.RUSAGE_SELF)
+        after = getrusage(RUSAGE_SELF)
         outcome.elapsed_ms = (perf_counter() - started) * 1000
         outcome.cpu_ms = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000
         outcome.max_rss_bytes = after.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        outcome.variable_count = len(self.namespace) - sum(map(self.namespace.__contains__, self._hidden))
-        outcome.names = self._changed_names()
+        try:
+            outcome.names = self._changed_names()
+            self._count = len(self.namespace) - sum(map(self.namespace.__contains__, self._hidden))
+        except Exception:  # a key of user code's own making, whose comparison raises
+            pass
+        outcome.variable_count = self._count
         return outcome
 
     def reset(self) -> None:
@@ -92,9 +100,9 @@ class Interpreter:
         self._make_namespace()
         self.surroundings.use(self._main)
 
-    def variables(self) -> list[dict[str, object]]:
-        """The user's names, e.g. ``[{"name": "x", "type": "int", "repr": "41"}]``. None of their code runs for it."""
-        return [describe(name, value) for name, value in self._user_items()]
+    def variables(self) -> list[str | None]:
+        """The user's names, four texts each: name, type, module, repr or None. None of their code runs for it."""
+        return [text for name, value in self._user_items() for text in describe(name, value)]
 
     def interrupted(self, target: int) -> None:
         """What SIGINT does: raise in the code that runs, never in ours. `target` is whom it is for, 0 for anybody.
@@ -149,10 +157,28 @@ class Interpreter:
         value = None
         for code in (statements, expression):
             if code is not None:
-                value = eval(code, self.namespace)
+                value = self._trace_and_eval(code)
                 if code.co_flags & _COROUTINE:
                     value = self._await(value)
         return value if expression is not None else None
+
+    def _trace_and_eval(self, code: CodeType) -> object:
+        trace, profile = self._tracers
+        try:
+            if trace is not None or profile is not None:
+                _setprofile(profile)
+                _settrace(trace)
+            return _eval(code, self.namespace)
+        finally:
+            # Python takes away a function that raises, as these very calls can make it do: then a second try succeeds.
+            for _ in (1, 2):
+                try:
+                    self._tracers = (_gettrace(), _getprofile())
+                    _settrace(None)
+                    _setprofile(None)
+                    break
+                except _Everything:
+                    continue
 
     def _await(self, coroutine: Any) -> object:
         import asyncio
@@ -234,14 +260,16 @@ class Interpreter:
 
     def _user_items(self) -> Iterator[tuple[str, object]]:
         for name, value in list(self.namespace.items()):
-            if name not in self._hidden or (name in self._base and value is not self._base[name]):
+            if type(name) is str and (
+                name not in self._hidden or (name in self._base and value is not self._base[name])
+            ):
                 yield name, value
 
     def _changed_names(self) -> list[str] | None:
         # Only the first ones are ever told, so a large namespace costs no more than a small one.
         names = []
         for name in self.namespace:
-            if name not in self._hidden:
+            if type(name) is str and name not in self._hidden:
                 names.append(name)
                 if len(names) == _MOST_NAMES:
                     break
@@ -251,13 +279,13 @@ class Interpreter:
         return names
 
 
-def describe(name: str, value: object) -> dict[str, object]:
-    """One variable. No code of the user's runs: only values of Python's own plain types are shown."""
+def describe(name: str, value: object) -> tuple[str, str, str, str | None]:
+    """Name, type, module and repr of one variable. No code of the user's runs: only Python's own types are shown."""
     kind = type(value)
-    shown = (
-        repr(value)[:80] if kind in (int, float, bool, str, bytes, complex, type(None)) and _is_small(value) else None
-    )
-    return {"name": str(name), "type": kind.__name__, "module": kind.__module__, "repr": shown}
+    module = type.__dict__["__module__"].__get__(kind)
+    plain = kind in (int, float, bool, str, bytes, complex, type(None)) and _is_small(value)
+    shown = repr(value)[:80] if plain else None
+    return name, type.__dict__["__name__"].__get__(kind), module if type(module) is str else "", shown
 
 
 def _is_small(value: object) -> bool:
@@ -269,6 +297,7 @@ def _is_small(value: object) -> bool:
 def _as_text(error: BaseException, source: str) -> Error:
     with ours():
         import traceback
+    sources.refill()
     if isinstance(error, SyntaxError):
         _hint(error, source)
     report = traceback.TracebackException(type(error), error, error.__traceback__)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import select
+from os import write
+from select import POLLOUT, poll
 
 _LARGEST = 4000  # bytes; a pipe that polls as writable takes that much without blocking (PIPE_BUF is 4096)
 
@@ -32,10 +32,10 @@ def _write(text: str) -> None:
     global dropped
     line = f"json-repl-session: {text}".encode("utf-8", "backslashreplace")[:_LARGEST].replace(b"\n", b"\n  ") + b"\n"
     try:
-        poll = select.poll()
-        poll.register(fd, select.POLLOUT)
-        if poll.poll(0) == [(fd, select.POLLOUT)]:
-            os.write(fd, line)
+        waiting = poll()
+        waiting.register(fd, POLLOUT)
+        if waiting.poll(0) == [(fd, POLLOUT)]:
+            write(fd, line)
             return
     except OSError:
         pass

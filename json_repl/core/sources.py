@@ -21,12 +21,33 @@ def remember(filename: str, source: str) -> None:
     global _characters
     _characters += len(source) - len(_sources.pop(filename, ""))
     _sources[filename] = source
-    # Without a time of modification, linecache never looks for a file of that name.
-    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    _file(filename, source)
     while len(_sources) > _MOST_REQUESTS or (_characters > _MOST_CHARACTERS and len(_sources) > 1):
         oldest = next(iter(_sources))
         _characters -= len(_sources.pop(oldest))
-        linecache.cache.pop(oldest, None)
+        _unfile(oldest)
+
+
+def refill() -> None:
+    """File again what user code has cleared from `linecache`."""
+    for filename, source in _sources.items():
+        if filename not in linecache.cache:
+            _file(filename, source)
+
+
+def _file(filename: str, source: str) -> None:
+    try:
+        # Without a time of modification, linecache never looks for a file of that name.
+        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    except Exception:  # user code has spoiled linecache, which costs its tracebacks their lines
+        pass
+
+
+def _unfile(filename: str) -> None:
+    try:
+        linecache.cache.pop(filename, None)
+    except Exception:
+        pass
 
 
 def teach_inspect(inspect: ModuleType) -> None:

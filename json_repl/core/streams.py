@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import select
 import sys
+from os import read, write
 
 from json_repl.core.output import STDERR, STDOUT, OutputBuffer
 
-__all__ = ["STDERR", "STDOUT", "Capture", "CapturedBytes", "empty_stdin", "high_duplicate", "install"]
+__all__ = ["STDERR", "STDOUT", "Capture", "CapturedBytes", "empty_stdin", "high_duplicate", "install", "poll_anyhow"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined]
 
+_OPEN_FILES, _getrlimit, _setrlimit = resource.RLIMIT_NOFILE, resource.getrlimit, resource.setrlimit
 PIPE_BYTES = 1 << 16
 
 
@@ -103,16 +106,16 @@ class Capture:
             _write_all(stream, data)
             return
         with self.buffer.lock:
-            if self._poll.poll(0):
+            if poll_anyhow(self._poll, 0):
                 self.drain()
             self.buffer.append(stream, data)
 
     def drain(self) -> None:
         """Take what stands in the pipes, at most their capacity: a child that floods them must not hold us here."""
         with self.buffer.lock:
-            for fd, _ in self._poll.poll(0):
+            for fd, _ in poll_anyhow(self._poll, 0):
                 try:
-                    data = os.read(fd, PIPE_BYTES)
+                    data = read(fd, PIPE_BYTES)
                 except BlockingIOError:  # the parent was faster
                     continue
                 if data:
@@ -125,10 +128,20 @@ class Capture:
         self._forked = True
 
 
+def poll_anyhow(poll: select.poll, timeout: float | None) -> list[tuple[int, int]]:
+    """``poll.poll(timeout)``, also where user code has left itself fewer open files than the system polls at once."""
+    try:
+        return poll.poll(timeout)
+    except OSError:
+        _, most = _getrlimit(_OPEN_FILES)
+        _setrlimit(_OPEN_FILES, (most, most))
+        return poll.poll(timeout)
+
+
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        view = view[write(fd, view) :]
 
 
 def high_duplicate(fd: int) -> int:

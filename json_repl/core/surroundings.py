@@ -1,7 +1,8 @@
 """Both sides: what user code and ours share in one process, and must not spoil for each other.
 
-User code may replace builtins, lower the recursion limit, set a trace function. All of that is the user's, and is there
-again when the next request runs; while our own code shapes and sends the answer, Python is as we found it.
+User code may replace builtins and lower the recursion limit. All of that is the user's, and is there again when the next
+request runs; while our own code shapes and sends the answer, Python is as we found it. (Trace and profile functions are
+handled where code is run, as a call to here would be traced already.)
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_all, _map, _len = all, map, len  # `leave` runs while user code's builtins are in force
+# `leave` runs while user code's builtins are in force, and after it may have spoiled modules.
+_all, _map, _len = all, map, len
+_getrecursionlimit, _setrecursionlimit = sys.getrecursionlimit, sys.setrecursionlimit
 
 
 class Surroundings:
@@ -45,7 +48,6 @@ class Surroundings:
             self._ours["input"] = self._live["input"] = read_line
             self._install(main, streams)
         self._limit = self._theirs_limit = sys.getrecursionlimit()
-        self._tracers: tuple[Any, Any] = (None, None)
 
     def use(self, main: Any) -> None:
         """User code runs in another module from now on."""
@@ -63,23 +65,15 @@ class Surroundings:
         if self._theirs is not None:
             self._become(self._theirs)
         if self._theirs_limit != self._limit:
-            sys.setrecursionlimit(self._theirs_limit)
-        trace, profile = self._tracers
-        if profile is not None:
-            sys.setprofile(profile)
-        if trace is not None:
-            sys.settrace(trace)
+            _setrecursionlimit(self._theirs_limit)
 
     def leave(self) -> None:
         """Keep what user code left, and make things as our own code needs them."""
         if not self._inside:
             return
-        self._tracers = (sys.gettrace(), sys.getprofile())
-        sys.settrace(None)
-        sys.setprofile(None)
-        self._theirs_limit = sys.getrecursionlimit()
+        self._theirs_limit = _getrecursionlimit()
         if self._theirs_limit != self._limit:
-            sys.setrecursionlimit(self._limit)
+            _setrecursionlimit(self._limit)
         same = _len(self._live) == _len(self._ours) and _all(_map(is_, self._live.values(), self._ours.values()))
         self._theirs = None if same else self._live.copy()
         if not same:

@@ -19,9 +19,10 @@ REQUEST = 2  # parent: run this code
 ANSWER = 3  # child: the code's Outcome; the last frame of a request
 OUTPUT = 4  # child: pieces of output, with their place in the stream of all output
 CALL = 5  # parent: answer a method other than execute, such as "variables"
-RESULT = 6  # child: what the method returned, as JSON
+RESULT = 6  # child: what the method returned, as texts
 QUESTION = 7  # child: user code asks its session something, and waits
 REPLY = 8  # parent: what the session says to that
+FAILURE = 9  # child: the method of a CALL failed, and why
 
 # The child's files, in this order from the number that its command line names.
 CHILD_FDS = ("requests", "answers", "life", "out", "err", "page", "stacks")
@@ -29,7 +30,7 @@ CHILD_FDS = ("requests", "answers", "life", "out", "err", "page", "stacks")
 # Has the child write every thread's stack: a number that no program uses for itself.
 DUMP_SIGNAL = int(signal.SIGRTMIN) + 7 if hasattr(signal, "SIGRTMIN") else int(signal.SIGUSR2)
 
-_KINDS = range(READY, REPLY + 1)
+_KINDS = range(READY, FAILURE + 1)
 _HEADER = struct.Struct("<HBxQ")
 _MAGIC = 0x524A
 _LARGEST = 1 << 34  # bytes; a longer frame is taken for garbage

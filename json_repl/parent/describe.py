@@ -69,8 +69,12 @@ def page() -> str:
             if method["kind"] == kind:
                 parts.append(_method(name, method))
     parts.append(_ANSWER)
-    parts.append(_table("Errors", ("code", "reason", ""), [(e["code"], f"`{e['reason']}`", e["doc"]) for e in found["errors"]]))
-    rows = [(f"`{name}`", row["doc"], row["takes"], _default(row["default"])) for name, row in found["settings"].items()]
+    parts.append(
+        _table("Errors", ("code", "reason", ""), [(e["code"], f"`{e['reason']}`", e["doc"]) for e in found["errors"]])
+    )
+    rows = [
+        (f"`{name}`", row["doc"], row["takes"], _default(row["default"])) for name, row in found["settings"].items()
+    ]
     parts.append(_table("Settings", ("variable", "", "takes", "default"), rows))
     return "\n".join(parts)
 
@@ -97,7 +101,9 @@ def _row(cells: tuple[Any, ...]) -> str:
 
 
 def _default(value: object) -> str:
-    return {None: "", True: "true", False: "false"}.get(value, str(value)) if value in (None, True, False) else str(value)
+    return (
+        {None: "", True: "true", False: "false"}.get(value, str(value)) if value in (None, True, False) else str(value)
+    )
 
 
 if __name__ == "__main__":

@@ -10,14 +10,22 @@ from __future__ import annotations
 
 import os
 import select
-import signal
+import sys
 from _thread import allocate_lock, get_ident, start_new_thread
+from os import listdir, read, write
+from signal import SIGINT, pthread_kill
 from time import monotonic, sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
+# User code may spoil modules: what is used while it runs, or after, is bound here or a method of an object of ours.
+_HAS_EPOLL = hasattr(select, "epoll")
+_EPOLLIN = getattr(select, "EPOLLIN", 0)
+
+_MOST_LOOKS, _LOOK_SECONDS = 50, 0.0002  # for a thread that has ended to be gone
 INSIST_SECONDS = 1.0  # code that does not end when it is interrupted is interrupted again after that
 PAUSE_SECONDS = 0.001  # between two looks: code that prints all the time shall not wake this thread all the time
 
@@ -39,7 +47,8 @@ class Gate:
         self._stopped = allocate_lock()
         self._stopped.acquire()
         self._running = False
-        if not hasattr(select, "epoll"):
+        self._quiet: Any = None  # our filter of warnings, while it is in force
+        if not _HAS_EPOLL:
             return
         self._inner = select.epoll()  # what is watched
         for fd in files:
@@ -53,7 +62,7 @@ class Gate:
         os.set_blocking(self._wake_read, False)
         self._outer.register(self._wake_read, select.EPOLLIN)
         # A process that forks should have one thread: the child of more may deadlock, and Python 3.12 on warns of it.
-        os.register_at_fork(before=self._stop, after_in_parent=self._start, after_in_child=self._after_fork)
+        os.register_at_fork(before=self._stop, after_in_parent=self._start_again, after_in_child=self._after_fork)
         self._in_child = False
         self._start()
 
@@ -62,27 +71,33 @@ class Gate:
         self.late = False
         self._number = number
         self._main_thread = get_ident()
-        if not hasattr(select, "epoll"):
+        if not _HAS_EPOLL:
             return
         with self._lock:
             self._open = True
-            self._outer.modify(self._inner, select.EPOLLIN)
+            self._outer.modify(self._inner, _EPOLLIN)
             if timeout:
                 self._next_interrupt = monotonic() + timeout
-                os.write(self._wake_write, b"!")
+                write(self._wake_write, b"!")
 
     def close(self) -> None:
         """User code runs no more. Nothing of the other thread happens after this."""
-        if not hasattr(select, "epoll"):
+        if not _HAS_EPOLL:
             return
         with self._lock:
             self._open = False
             self._next_interrupt = None
+            if self._quiet is not None:
+                import warnings
+
+                if self._quiet in warnings.filters:
+                    warnings.filters.remove(self._quiet)  # type: ignore[attr-defined]
+                self._quiet = None
             self._outer.modify(self._inner, 0)
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the code that runs. Called from what the gate lets through, under its lock."""
-        signal.pthread_kill(self._main_thread, signal.SIGINT)
+        pthread_kill(self._main_thread, SIGINT)
 
     def _start(self) -> None:
         self._running = True
@@ -90,9 +105,23 @@ class Gate:
 
     def _stop(self) -> None:
         if self._running and not self._in_child:
+            threads = _count_threads()
             self._running = False
-            os.write(self._wake_write, b"!")
+            write(self._wake_write, b"!")
             self._stopped.acquire()
+            for _ in range(_MOST_LOOKS):  # the system has the thread for a moment longer than Python
+                if _count_threads() < threads:
+                    break
+                sleep(_LOOK_SECONDS)
+
+    def _start_again(self) -> None:
+        # Python 3.13 alone looks for threads after this, and would warn of ours; of the user's it shall.
+        if sys.version_info[:2] == (3, 13) and _count_threads() == 1:
+            import warnings
+
+            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+            self._quiet = warnings.filters[0]
+        self._start()
 
     def _after_fork(self) -> None:
         self._in_child = True
@@ -103,7 +132,7 @@ class Gate:
             self._outer.poll(wait)
             with self._lock:
                 try:
-                    os.read(self._wake_read, 100)
+                    read(self._wake_read, 100)
                 except BlockingIOError:
                     pass
                 looked = self._open and self._look()
@@ -121,3 +150,7 @@ class Gate:
             if self._files[fd]() is False:
                 self._inner.unregister(fd)
         return bool(ready)
+
+
+def _count_threads() -> int:
+    return len(listdir("/proc/self/task"))

@@ -167,8 +167,7 @@ def _describe(server: Server, session: Session) -> dict[str, object]:
 
 @_method(
     "interrupt",
-    "Raise KeyboardInterrupt in the code that runs. "
-    "Queued requests are not touched.",
+    "Raise KeyboardInterrupt in the code that runs. Queued requests are not touched.",
     Param("execution_id", "string", "Only if this execution is the one that runs; else whatever runs."),
     Param("request_id", "id", "Only if the request with this id is the one that runs."),
     control=True,
@@ -191,8 +190,10 @@ def _interrupt(server: Server, session: Session, execution_id: str | None, reque
     "Run Python code in the session's namespace. What the code raises is a result, not an error of the protocol.",
     Param("code", "string", "The code.", _REQUIRED),
     Param(
-        "timeout", "seconds", "Seconds that the code may take; 0 or null: no limit. By default 30 in a worker, none in local.",
-        null=0
+        "timeout",
+        "seconds",
+        "Seconds that the code may take; 0 or null: no limit. By default 30 in a worker, none in local.",
+        null=0,
     ),
     Param("silent", "boolean", "Do not show the last expression, count the request, or file it in the history.", False),
     Param("store_history", "boolean", "Count the request and file it in the history.", True),
@@ -220,7 +221,12 @@ def _execute(server: Server, session: Session, done: Done, if_busy: str, **param
     result="`{variables: [{name, type, module, repr}], count}`; `repr` is null but for values of Python's plain types",
 )
 def _variables(server: Server, session: Session, done: Done) -> None:
-    server.call_backend(session, "variables", lambda found: {"variables": found, "count": len(found)}, done)
+    def shape(texts: list[str]) -> dict[str, object]:
+        fields = iter(texts)
+        found = [dict(zip(("name", "type", "module", "repr"), row)) for row in zip(fields, fields, fields, fields)]
+        return {"variables": found, "count": len(found)}
+
+    server.call_backend(session, "variables", shape, done)
 
 
 @_method(

@@ -6,8 +6,8 @@ stdin --LineReader--> parse --> control: answered at once
 
 from __future__ import annotations
 
-import os
-import select
+from os import read, write
+from select import POLLOUT, poll
 
 from json_repl import __version__
 from json_repl.core import log, protocol
@@ -22,6 +22,7 @@ from json_repl.core.errors import (
     ShuttingDown,
 )
 from json_repl.core.imports import ours
+from json_repl.core.wire import unpack_texts
 from json_repl.loop import GONE, Loop
 from json_repl.parent.methods import ALIASES, METHODS, Method
 
@@ -111,7 +112,7 @@ class Server:
         if self._is_full():
             return None
         try:
-            data = os.read(self._in, _READ_BYTES)
+            data = read(self._in, _READ_BYTES)
         except BlockingIOError:
             return None
         lines = self._lines.feed(data) if data else self._lines.end()
@@ -260,9 +261,7 @@ class Server:
             return
 
         def answered(result: Any) -> None:
-            with ours():
-                import json
-            done(result if isinstance(result, RpcError) else shape(json.loads(result)))
+            done(result if isinstance(result, RpcError) else shape(unpack_texts(result)))
 
         self._get_worker().call(name, answered)
 
@@ -288,11 +287,11 @@ class Server:
         data = memoryview(line + b"\n")
         try:
             while data and not self._reader_gone:
-                data = data[os.write(self._out, data) :]
+                data = data[write(self._out, data) :]
         except BlockingIOError:  # somebody who shares our stdout has set it so
-            poll = select.poll()
-            poll.register(self._out, select.POLLOUT)
-            poll.poll()
+            waiting = poll()
+            waiting.register(self._out, POLLOUT)
+            waiting.poll()
             self._write(bytes(data[:-1]))
         except OSError as error:
             log.debug(f"an answer cannot be written: {error.strerror}")
