@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import click
 
 from json_repl import __version__
-from json_repl.core.settings import TABLE
+from json_repl.core.errors import SettingError
+from json_repl.core.settings import TABLE, Setting
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _rows = {row.name: row for row in TABLE}
@@ -17,14 +18,23 @@ _rows = {row.name: row for row in TABLE}
 
 def _option(name: str, *declarations: str, **more: Any) -> Callable[[_F], _F]:
     row = _rows[name]
+    if row.kind != "flag":
+        more["callback"] = lambda context, parameter, text: None if text is None else _value(row, text)
     return click.option(*declarations, name, help=f"{row.doc} [{row.variable}]", default=None, **more)
+
+
+def _value(row: Setting, text: str) -> object:
+    try:
+        return row.parse(text)
+    except SettingError:
+        raise click.BadParameter(f"it takes {row.values()}.") from None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @_option("worker", "--worker/--local")
-@_option("timeout", "--timeout", type=click.FloatRange(min=0), metavar="SECONDS")
-@_option("fallback", "--fallback", type=click.Choice(["auto", "always", "never"]))
-@_option("ready", "--ready", type=click.Choice(["json", "plain", "off"]))
+@_option("timeout", "--timeout", metavar="SECONDS")
+@_option("fallback", "--fallback", metavar="auto|always|never")
+@_option("ready", "--ready", metavar="json|plain|off")
 @_option("python", "--python", metavar="PATH")
 @_option("helpers", "--helpers", metavar="MODULES")
 @_option("fail_fast", "--fail-fast", is_flag=True)

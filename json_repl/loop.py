@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 READ = POLLIN
 WRITE = POLLOUT
+_LONGEST_WAIT = 86_400_000  # milliseconds, as poll takes no more than 2**31; a turn that ends early does no harm
 GONE = 0  # only the end of the other side, which poll always tells
 
 
@@ -72,7 +73,7 @@ class Loop:
             heappop(timers)
         wait = None
         if timers:
-            wait = max(0, int((timers[0].when - monotonic()) * 1000) + 1)
+            wait = min(max(0, int((timers[0].when - monotonic()) * 1000) + 1), _LONGEST_WAIT)
         for fd, _ in poll_anyhow(self._poll, wait):
             callback = self._callbacks.get(fd)  # gone, if an earlier one of this turn has closed it
             if callback is not None:

@@ -203,22 +203,26 @@ class Interpreter:
     # -- compiling ---------------------------------------------------------------------------------------------------
 
     def _compile(self, source: str, filename: str) -> tuple[CodeType | None, CodeType | None]:
-        key = (source, self._flags)
-        found = self._compiled.get(key)
-        if found is not None:
-            return found
         sources.remember(filename, source)
-        tree = compile(source, filename, "exec", self._flags | _ONLY_AST, dont_inherit=True)
+        found = self._compiled.get((source, self._flags))
+        if found is not None:
+            statements, expression = found
+            return (
+                statements and statements.replace(co_filename=filename),
+                expression and expression.replace(co_filename=filename),
+            )
+        flags = self._flags
+        tree = compile(source, filename, "exec", flags | _ONLY_AST, dont_inherit=True)
         body = tree.body
         last = body.pop() if body and isinstance(body[-1], _ast.Expr) else None
         codes = (
             self._to_code(tree, filename, "exec") if body else None,
             self._to_code(_ast.Expression(last.value), filename, "eval") if last is not None else None,
         )
-        if len(source) <= _LONGEST_CACHED:
+        if len(source) <= _LONGEST_CACHED and not any(map(_has_functions, codes)):
             if len(self._compiled) >= _MOST_CACHED:
                 del self._compiled[next(iter(self._compiled))]
-            self._compiled[source, self._flags] = codes
+            self._compiled[source, flags] = codes
         return codes
 
     def _to_code(self, tree: Any, filename: str, mode: str) -> CodeType:
@@ -277,6 +281,10 @@ class Interpreter:
             return None
         self._names = names
         return names
+
+
+def _has_functions(code: CodeType | None) -> bool:
+    return code is not None and any(hasattr(constant, "co_filename") for constant in code.co_consts)
 
 
 def describe(name: str, value: object) -> tuple[str, str, str, str | None]:

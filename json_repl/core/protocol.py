@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 JSONRPC, BARE = "2.0", "bare"
+_MOST_DIGITS = 4000  # Python's int() takes 4300
 _METHOD_PREFIX = "repl/"
 _FORMS = 'a request is {"code": "..."} or {"jsonrpc": "2.0", "id": 1, "method": "...", "params": {...}}'
 
 
 class Number(float):
-    """A JSON number with a fraction or an exponent, which remembers how it was written, as an id is echoed so."""
+    """A JSON number that Python would write otherwise, with the text that it had: an id is echoed to the letter."""
 
     text: str
 
@@ -28,10 +29,6 @@ class Number(float):
         number = super().__new__(cls, text)
         number.text = text
         return number
-
-
-class Digits(str):
-    """A JSON integer too long for Python's int() of text."""
 
 
 class Request:
@@ -120,17 +117,23 @@ def _refuse_constant(text: str) -> None:
 
 
 _reader = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=Number)
-_digits_reader = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=Number, parse_int=Digits)
+
+
+def _integer(text: str) -> int | Number:
+    return Number(text) if text == "-0" or len(text) > _MOST_DIGITS else int(text)
+
+
+_exact_reader = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=Number, parse_int=_integer)
 
 
 def _decode(text: str) -> Any:
     text = text.strip(" \t\r\n")
     try:
-        value, end = _reader.raw_decode(text)
+        value, end = (_exact_reader if "-0" in text else _reader).raw_decode(text)
     except json.JSONDecodeError:
         raise
-    except ValueError:
-        value, end = _digits_reader.raw_decode(text)
+    except ValueError:  # more digits than int() takes
+        value, end = _exact_reader.raw_decode(text)
     if end != len(text):
         raise json.JSONDecodeError("Extra data", text, end)
     return value
@@ -149,7 +152,7 @@ def _why_not_json(error: Exception) -> str:
 def _request(value: Any) -> Request | Refused:
     if not isinstance(value, dict):
         return Refused(InvalidRequest(f"a JSON {_kind(value)} is no request; {_FORMS}."))
-    bare = "jsonrpc" not in value
+    bare = "jsonrpc" not in value and ("code" in value or "method" in value)
     id = id_text(value.get("id")) if "id" in value else None
     dialect = BARE if bare else JSONRPC
 
@@ -158,7 +161,7 @@ def _request(value: Any) -> Request | Refused:
 
     if "id" in value and id is None:
         return Refused(InvalidRequest("an id is a string, a number or null."), b"null", dialect)
-    if not bare and value["jsonrpc"] != "2.0":
+    if not bare and value.get("jsonrpc", "2.0") != "2.0":
         return refuse('"jsonrpc" must be the string "2.0"; leave it out to send a bare request.')
     method = value.get("method", "execute" if bare and "code" in value else None)
     if type(method) is not str:
@@ -176,8 +179,6 @@ def id_text(id: Any) -> bytes | None:
     """An id as it stood in its line; None if it is no string, number or null."""
     if isinstance(id, Number):
         return id.text.encode()
-    if isinstance(id, Digits):
-        return str(id).encode()
     if type(id) is int:
         return str(id).encode()
     if id is None or type(id) is str:
@@ -188,7 +189,7 @@ def id_text(id: Any) -> bytes | None:
 def _kind(value: object) -> str:
     if value is None or isinstance(value, bool):
         return "constant"
-    return "string" if isinstance(value, str) and not isinstance(value, Digits) else "number"
+    return "string" if isinstance(value, str) else "number"
 
 
 class LineReader:

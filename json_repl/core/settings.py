@@ -45,7 +45,7 @@ class Setting:
             except ValueError:
                 number = -1
             if 0 <= number < float("inf"):
-                return number
+                return min(number, MOST_SECONDS) if self.kind == "seconds" else number
         raise SettingError(f"{self.variable}={text!r} cannot be used: it takes {self.values()}.")
 
     def values(self) -> str:
@@ -111,6 +111,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("history_size", "JSON_REPL_HISTORY_SIZE", "bytes", 1000, "How many requests the history holds."),
 )
 
+MOST_SECONDS = 1e9  # 31 years; the system's own clocks overflow later
 DEFAULT_TIMEOUT = 30.0  # seconds, in a worker: the user's own number
 
 

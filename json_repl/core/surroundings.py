@@ -1,8 +1,8 @@
 """Both sides: what user code and ours share in one process, and must not spoil for each other.
 
-User code may replace builtins and lower the recursion limit. All of that is the user's, and is there again when the next
-request runs; while our own code shapes and sends the answer, Python is as we found it. (Trace and profile functions are
-handled where code is run, as a call to here would be traced already.)
+User code may replace builtins and lower the recursion limit. All of that is the user's, and is there again when the
+next request runs; while our own code shapes and sends the answer, Python is as we found it. (Trace and profile
+functions are handled where code is run, as a call to here would be traced already.)
 """
 
 from __future__ import annotations

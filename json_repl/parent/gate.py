@@ -128,7 +128,7 @@ class Gate:
 
     def _serve(self) -> None:
         while self._running:
-            wait = -1.0 if self._next_interrupt is None else max(0.0, self._next_interrupt - monotonic())
+            wait = -1.0 if self._next_interrupt is None else min(max(0.0, self._next_interrupt - monotonic()), 86400.0)
             self._outer.poll(wait)
             with self._lock:
                 try:

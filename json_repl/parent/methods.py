@@ -13,7 +13,7 @@ from json_repl import __version__
 from json_repl.core import errors, log
 from json_repl.core.errors import InvalidParams, RpcError
 from json_repl.core.protocol import id_text
-from json_repl.core.settings import TABLE
+from json_repl.core.settings import MOST_SECONDS, TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class Param:
         good = isinstance(value, types) and (self.kind == "boolean" or not isinstance(value, bool))
         if good and self.kind in ("count", "seconds"):
             good = 0 <= value < float("inf")  # type: ignore[operator]
+        if good and self.kind == "seconds":
+            return float(min(value, MOST_SECONDS))  # type: ignore[call-overload]
         if not good or (self.words and value not in self.words):
             text = "one of " + ", ".join(self.words) if self.words else text
             raise InvalidParams(f"{method}: {self.name!r} takes {text}.")

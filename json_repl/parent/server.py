@@ -122,7 +122,7 @@ class Server:
         for line in lines:
             if isinstance(line, LimitExceeded):
                 self._take(protocol.Refused(line), self._write_answer)
-            elif line.strip():
+            elif line.strip(b" \t\r"):
                 self._take_line(line)
         if self._is_full():
             self._loop.forget(self._in)
