@@ -29,7 +29,7 @@ import mmap
 import signal
 from _thread import get_ident
 
-from json_repl.core import imports, log, streams, wire
+from json_repl.core import imports, log, streams, tracebacks, wire
 from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import CRASH, Error, Outcome
 from json_repl.core.output import PAGE_BYTES, OutputBuffer
@@ -112,6 +112,7 @@ class Worker:
             self._capture.end()
             self.send(wire.ANSWER, outcome.to_frame())
             self._answer_follows = False
+            tracebacks.prepare()
         elif kind == wire.CALL:
             method, params = _loads(payload)
             self.send(wire.RESULT, wire.pack_texts(getattr(self._interpreter, method)(**params)))

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 from time import monotonic
 from typing import Any
 
@@ -158,6 +159,47 @@ class Session:
         status = Path(f"/proc/{self.pid}/stack")
         self.process.send_signal(signal.SIGKILL)
         raise TookTooLong(f"nothing came in time; so far: {so_far[-2000:]!r} {status}")
+
+
+class Shared:
+    """One session for many cheap cases; after a case that has broken it, the next has a new one."""
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        self._session: Session | None = None
+
+    def run(self, code: str, **params: Any) -> Any:
+        """The answer to code, after which the session lives: exactly one answer, and the state is still there."""
+        session = self._session or Session(self.backend)
+        self._session = None
+        try:
+            session.run("first = 41")
+            session.send({"id": "case", "code": dedent(code), **params}, {"id": "next", "code": "first + 1"})
+            answer, following = session.read(), session.read()
+            assert (answer["id"], following["id"], following["result"]) == ("case", "next", "42"), following
+            assert following["session_state"]["state"] == "kept", answer["stderr"]
+        except BaseException:
+            session.process.kill()
+            session.end()
+            raise
+        self._session = session
+        return answer
+
+    def value(self, code: str, **params: Any) -> Any:
+        """The `result` of code that must succeed."""
+        answer = self.run(code, **params)
+        assert answer["status"] == "ok", answer["stderr"]
+        return answer["result"]
+
+    def ask(self, method: str, **params: Any) -> Any:
+        """Send one bare request and return its answer."""
+        assert self._session is not None
+        return self._session.ask(method, **params)
+
+    def end(self) -> None:
+        """End the session."""
+        if self._session is not None:
+            self._session.end()
 
 
 def _refuse(text: str) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import __future__ as future_features
 
 import _ast
-import os
 import signal
 import sys
 from resource import RUSAGE_SELF, getrusage
@@ -15,12 +14,11 @@ from time import perf_counter
 
 from json_repl.core import outcome as ends
 from json_repl.core import sources
-from json_repl.core.imports import HOME, ours
-from json_repl.core.outcome import Error, Outcome
+from json_repl.core.outcome import Outcome
+from json_repl.core.tracebacks import explain, without_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import traceback
     from collections.abc import Callable, Iterator
     from types import CodeType, ModuleType
     from typing import Any
@@ -39,10 +37,10 @@ _LONGEST_CACHED = 500  # characters
 _MOST_CACHED = 256
 _MOST_NAMES = 100  # of the namespace, that an answer about lost state can tell
 
-_OUR_FILES = tuple(os.path.join(HOME, name) for name in ("json_repl/", "helpers/", "subprocess_worker.py"))
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
 # User code may replace builtins and spoil modules: what runs in between is bound here.
-_Everything, _repr, _str, _KeyboardInterrupt = BaseException, repr, str, KeyboardInterrupt
+_Everything, _repr, _str = BaseException, repr, str
 _eval, _gettrace, _settrace, _getprofile, _setprofile = eval, sys.gettrace, sys.settrace, sys.getprofile, sys.setprofile
 
 
@@ -79,13 +77,11 @@ class Interpreter:
         """
         before = getrusage(RUSAGE_SELF)
         started = perf_counter()
-        self.surroundings.enter()
         outcome = self._run(number, source, filename or f"<python-input-{number}>", silent)
-        self.surroundings.leave()
         after = getrusage(RUSAGE_SELF)
         outcome.elapsed_ms = (perf_counter() - started) * 1000
         outcome.cpu_ms = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000
-        outcome.max_rss_bytes = after.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        outcome.max_rss_bytes = after.ru_maxrss * _RSS_UNIT
         try:
             outcome.names = self._changed_names()
             self._count = len(self.namespace) - sum(map(self.namespace.__contains__, self._hidden))
@@ -135,21 +131,24 @@ class Interpreter:
     # -- running -----------------------------------------------------------------------------------------------------
 
     def _run(self, number: int, source: str, filename: str, silent: bool) -> Outcome:
-        # `running` is set exactly while user code can be interrupted. Between here and `leave`, user code's builtins
-        # are in force: no name of theirs is used but those bound above.
+        # `running` is set while user code can be interrupted. From `enter` to `leave` its builtins are in force:
+        # no name of theirs is used but those bound above.
         outcome = Outcome()
         try:
             try:
                 self.running = number
                 statements, expression = self._compile(source, filename)
+                self.surroundings.enter()
                 value = self._execute(statements, expression)
                 if value is not None and not silent:
                     outcome.result = _str(_repr(value))
                     self.namespace["_"] = value
             finally:
                 self.running = 0
-        except _Everything as error:
+                self.surroundings.leave()
+        except BaseException as error:
             self.running = 0
+            self.surroundings.leave()
             self._explain(outcome, error, number, source)
         return outcome
 
@@ -233,22 +232,19 @@ class Interpreter:
     # -- errors ------------------------------------------------------------------------------------------------------
 
     def _explain(self, outcome: Outcome, error: BaseException, number: int, source: str) -> None:
-        kind = type(error)
         outcome.reason = ends.EXCEPTION
-        if issubclass(kind, _KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt):
             outcome.reason = ends.INTERRUPTED
-        elif issubclass(kind, SystemExit):
+        elif isinstance(error, SystemExit):
             outcome.reason = ends.EXIT
-        self.surroundings.leave()
         try:
             # Formatting runs the exception's own code, which may hang: it stays interruptible.
             self.running = number
-            outcome.error = _as_text(error, source)
+            outcome.error = explain(error, source)
             self.running = 0
-        except _Everything as second:
+        except BaseException as second:
             self.running = 0
-            evalue = f"<its text cannot be had: {type(second).__name__}>"
-            outcome.error = Error(kind.__name__, evalue, [f"{kind.__name__}: {evalue}\n"])
+            outcome.error = without_text(error, second)
             if isinstance(second, KeyboardInterrupt):
                 outcome.reason = ends.INTERRUPTED
 
@@ -300,40 +296,6 @@ def _is_small(value: object) -> bool:
     if type(value) is int:
         return value.bit_length() < 4096  # Python refuses to print integers of more than 4300 digits
     return not isinstance(value, (str, bytes)) or len(value) < 10_000
-
-
-def _as_text(error: BaseException, source: str) -> Error:
-    with ours():
-        import traceback
-    sources.refill()
-    if isinstance(error, SyntaxError):
-        _hint(error, source)
-    report = traceback.TracebackException(type(error), error, error.__traceback__)
-    _leave_out_our_frames(report)
-    try:
-        evalue = str(error)
-    except Exception:
-        evalue = "<exception str() failed>"
-    return Error(type(error).__name__, evalue, list(report.format()))
-
-
-def _leave_out_our_frames(report: traceback.TracebackException | None, seen: frozenset[int] = frozenset()) -> None:
-    if report is None or id(report) in seen:
-        return
-    report.stack[:] = [frame for frame in report.stack if not frame.filename.startswith(_OUR_FILES)]
-    if not report.stack:  # a SyntaxError of the request itself has no "Traceback" above it in a REPL
-        report.stack = None  # type: ignore[assignment]
-    for other in (report.__cause__, report.__context__, *(getattr(report, "exceptions", None) or ())):
-        _leave_out_our_frames(other, seen | {id(report)})
-
-
-def _hint(error: SyntaxError, source: str) -> None:
-    lines = source.splitlines()
-    at = (error.lineno or 1) - 1
-    line = lines[at].strip() if at < len(lines) else ""
-    if line[:1] in ("!", "%"):
-        what = "shell commands" if line[0] == "!" else "magics"
-        error.msg = f"{error.msg}: there are no {what} here; run a command with h.run({line[1:].strip()!r})"
 
 
 def handle_interrupts(interpreter: Interpreter, target: Callable[[], int]) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 STDOUT, STDERR = 1, 2
 PAGE_BYTES = 1 << 16
 
+_len, _memoryview = len, memoryview  # user code's print() comes here with its own builtins in force
+
 _PLACE = struct.Struct("<QQ")  # place of the first byte, number of the request it belongs to (0: none is running)
 _USED = struct.Struct("<Q")
 _RECORD = struct.Struct("<BI")
@@ -51,13 +53,13 @@ class OutputBuffer:
     def append(self, stream: int, data: bytes) -> None:
         """Add bytes to the end, in as many pieces as the page needs."""
         with self.lock:
-            if stream == self._stream and len(data) < len(self._page) - self._page.tell():
+            if stream == self._stream and _len(data) < _len(self._page) - self._page.tell():
                 self._page.write(data)
                 _USED.pack_into(self._page, _USED_AT, self._page.tell() - _DATA_AT)
                 return
-            view = memoryview(data)
+            view = _memoryview(data)
             while view:
-                room = len(self._page) - self._page.tell() - _RECORD.size
+                room = _len(self._page) - self._page.tell() - _RECORD.size
                 if room <= 0:
                     self.flush()
                     continue

@@ -28,6 +28,12 @@ def remember(filename: str, source: str) -> None:
         _unfile(oldest)
 
 
+def line(filename: str, number: int) -> str:
+    """One line of a request's source, or nothing."""
+    lines = _sources.get(filename, "").splitlines()
+    return lines[number - 1] if 0 < number <= len(lines) else ""
+
+
 def refill() -> None:
     """File again what user code has cleared from `linecache`."""
     for filename, source in _sources.items():

@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined]
 
+# User code's print() comes here with its own builtins in force.
+_bytes, _len, _memoryview, _type, _OSError = bytes, len, memoryview, type, OSError
 _OPEN_FILES, _getrlimit, _setrlimit = resource.RLIMIT_NOFILE, resource.getrlimit, resource.setrlimit
 PIPE_BYTES = 1 << 16
 
@@ -37,9 +39,9 @@ class CapturedBytes(io.BufferedIOBase):
 
     def write(self, data: Buffer) -> int:
         """Take all of `data`; its length is returned."""
-        data = data if type(data) is bytes else bytes(memoryview(data))
+        data = data if _type(data) is _bytes else _bytes(_memoryview(data))
         self._capture.write(self._fd, data)
-        return len(data)
+        return _len(data)
 
     def fileno(self) -> int:
         """1 or 2: the pipe that goes the same way."""
@@ -116,7 +118,7 @@ class Capture:
             for fd, _ in poll_anyhow(self._poll, 0):
                 try:
                     data = read(fd, PIPE_BYTES)
-                except BlockingIOError:  # the parent was faster
+                except _OSError:  # EAGAIN: the parent was faster
                     continue
                 if data:
                     self.buffer.append(self._streams[fd], data)
@@ -132,14 +134,14 @@ def poll_anyhow(poll: select.poll, timeout: float | None) -> list[tuple[int, int
     """``poll.poll(timeout)``, also where user code has left itself fewer open files than the system polls at once."""
     try:
         return poll.poll(timeout)
-    except OSError:
+    except _OSError:
         _, most = _getrlimit(_OPEN_FILES)
         _setrlimit(_OPEN_FILES, (most, most))
         return poll.poll(timeout)
 
 
 def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
+    view = _memoryview(data)
     while view:
         view = view[write(fd, view) :]
 

@@ -10,7 +10,7 @@ from os import read, write
 from select import POLLOUT, poll
 
 from json_repl import __version__
-from json_repl.core import log, protocol
+from json_repl.core import log, protocol, tracebacks
 from json_repl.core.errors import (
     Busy,
     InternalError,
@@ -300,6 +300,7 @@ class Server:
     def _warm_up(self) -> None:
         # What the first answer could do without, and later ones are faster with.
         try:
+            tracebacks.prepare()
             with ours():
                 protocol.use_orjson()
         except Exception as error:  # without it answers are slower, and right

@@ -1,0 +1,87 @@
+"""Both sides: an exception as the text that a person reads: the user's own frames and lines, and none of ours."""
+
+from __future__ import annotations
+
+import os
+
+from json_repl.core import sources
+from json_repl.core.imports import HOME, ours
+from json_repl.core.outcome import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import traceback
+    from types import TracebackType
+    from typing import Any
+
+_OUR_FILES = tuple(os.path.join(HOME, name) for name in ("json_repl/", "helpers/", "subprocess_worker.py"))
+_traceback: Any = None
+
+
+def prepare() -> None:
+    """Import what formatting takes. Start-up does without, and user code may spoil what imports need."""
+    global _traceback
+    if _traceback is None:
+        with ours():
+            import traceback
+        _traceback = traceback
+
+
+def explain(error: BaseException, source: str) -> Error:
+    """The exception as `traceback` shows it.
+
+    Raises:
+        BaseException: what the exception's own code raises, or what user code has done to the modules needed here.
+    """
+    prepare()
+    sources.refill()
+    if isinstance(error, SyntaxError):
+        _hint(error, source)
+    trace = _without_ours(error.__traceback__)
+    report = _traceback.TracebackException(type(error), error, trace, lookup_lines=False)
+    _leave_out_our_frames(report)
+    try:
+        evalue = str(error)
+    except Exception:
+        evalue = "<exception str() failed>"
+    return Error(type(error).__name__, evalue, list(report.format()))
+
+
+def without_text(error: BaseException, why: BaseException) -> Error:
+    """The exception where `explain` has raised `why`: with what can be had without running anybody's code."""
+    name = type.__dict__["__name__"].__get__(type(error))
+    plain = error.args and all(type(argument) in (str, int) for argument in error.args)
+    evalue = ", ".join(map(str, error.args)) if plain else f"<its text cannot be had: {type(why).__name__}>"
+    lines = ["Traceback (most recent call last):\n"]
+    trace = _without_ours(error.__traceback__)
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {trace.tb_lineno}, in {code.co_name}\n')
+        lines += [f"    {line.strip()}\n" for line in [sources.line(code.co_filename, trace.tb_lineno)] if line]
+        trace = trace.tb_next
+    return Error(name, evalue, [*lines, f"{name}: {evalue}\n"])
+
+
+def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OUR_FILES):
+        trace = trace.tb_next
+    return trace
+
+
+def _leave_out_our_frames(report: traceback.TracebackException | None, seen: frozenset[int] = frozenset()) -> None:
+    if report is None or id(report) in seen:
+        return
+    report.stack[:] = [frame for frame in report.stack or () if not frame.filename.startswith(_OUR_FILES)]
+    if not report.stack:  # a SyntaxError of the request itself has no "Traceback" above it in a REPL
+        report.stack = None  # type: ignore[assignment]
+    for other in (report.__cause__, report.__context__, *(getattr(report, "exceptions", None) or ())):
+        _leave_out_our_frames(other, seen | {id(report)})
+
+
+def _hint(error: SyntaxError, source: str) -> None:
+    lines = source.splitlines()
+    at = (error.lineno or 1) - 1
+    line = lines[at].strip() if at < len(lines) else ""
+    if line[:1] in ("!", "%"):
+        what = "shell commands" if line[0] == "!" else "magics"
+        error.msg = f"{error.msg}: there are no {what} here; run a command with h.run({line[1:].strip()!r})"
