@@ -191,13 +191,17 @@ class Interpreter:
         task = loop.create_task(coroutine)
         try:
             return loop.run_until_complete(task)
-        except _Everything:
-            if not task.done():  # an interrupt came out of the loop, not out of the task
-                task.cancel()
-                loop.run_until_complete(asyncio.wait([task]))
-                if not task.cancelled():
-                    task.exception()
-            raise
+        except _Everything as error:
+            if task.done():
+                raise
+            # An interrupt came out of the loop, not out of the task, which is to end where it waits.
+            task.cancel()
+            loop.run_until_complete(asyncio.wait([task]))
+            try:
+                task.result()
+            except _Everything as ended:
+                error.__traceback__ = ended.__traceback__
+            raise error from None
 
     # -- compiling ---------------------------------------------------------------------------------------------------
 

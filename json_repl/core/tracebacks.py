@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-_OUR_FILES = tuple(os.path.join(HOME, name) for name in ("json_repl/", "helpers/", "subprocess_worker.py"))
+_OUR_FILES = tuple(
+    os.path.join(HOME, name)
+    for name in ("json_repl/", "helpers/", "json_repl_session.py", "worker_manager.py", "subprocess_worker.py")
+)
+_ASYNCIO = os.path.join(os.path.dirname(os.__file__), "asyncio", "")  # between our frames and those of awaited code
 _traceback: Any = None
 
 
@@ -63,7 +67,7 @@ def without_text(error: BaseException, why: BaseException) -> Error:
 
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OUR_FILES):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith((*_OUR_FILES, _ASYNCIO)):
         trace = trace.tb_next
     return trace
 
