@@ -137,7 +137,6 @@ def test_an_object_that_is_dropped_after_a_silent_request_can_be_interrupted_too
 EXCEPTIONS = {
     "its text raises": ("class E(Exception):\n    def __str__(self): raise ValueError\nraise E", "E"),
     "its text exits": ("class E(Exception):\n    def __str__(self): raise SystemExit\nraise E", "E"),
-    "its text interrupts": ("class E(Exception):\n    def __str__(self): raise KeyboardInterrupt\nraise E", "E"),
     "its text is no text": ("class E(Exception):\n    def __str__(self): return 5\nraise E", "E"),
     "its text is a str that lies": (
         "class S(str):\n    encode = None\n    __str__ = lambda self: self\nclass E(Exception):\n"
@@ -203,6 +202,12 @@ def test_an_odd_exception_is_answered(shared: Shared, code: str, ename: str | No
     assert ename is None or answer["error"]["ename"] == ename
     assert all(isinstance(answer["error"][key], str) for key in ("ename", "evalue"))
     assert answer["error"]["ename"] in answer["stderr"]
+
+
+def test_an_exception_whose_text_interrupts_is_answered(shared: Shared) -> None:
+    answer = shared.run("class E(Exception):\n    def __str__(self): raise KeyboardInterrupt\nraise E")
+    assert answer["status"] == "error"
+    assert answer["error"]["ename"] == "E"
 
 
 def test_a_chain_of_thousands_of_exceptions_is_told(shared: Shared) -> None:

@@ -14,7 +14,7 @@ from time import perf_counter
 
 from json_repl.core import outcome as ends
 from json_repl.core import sources
-from json_repl.core.outcome import Outcome
+from json_repl.core.outcome import Outcome, safe_text
 from json_repl.core.tracebacks import explain, without_text
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ _MOST_NAMES = 100  # of the namespace, that an answer about lost state can tell
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
 # User code may replace builtins and spoil modules: what runs in between is bound here.
-_Everything, _repr, _str = BaseException, repr, str
+_Everything, _repr, _safe_text = BaseException, repr, safe_text
 _eval, _gettrace, _settrace, _getprofile, _setprofile = eval, sys.gettrace, sys.settrace, sys.getprofile, sys.setprofile
 
 
@@ -134,22 +134,26 @@ class Interpreter:
         # `running` is set while user code can be interrupted. From `enter` to `leave` its builtins are in force:
         # no name of theirs is used but those bound above.
         outcome = Outcome()
+        raised: list[BaseException] = []
         try:
             try:
                 self.running = number
-                statements, expression = self._compile(source, filename)
+                statements, expression = self._compile(source.removeprefix("\ufeff"), filename)
                 self.surroundings.enter()
                 value = self._execute(statements, expression)
                 if value is not None and not silent:
-                    outcome.result = _str(_repr(value))
+                    outcome.result = _safe_text(_repr(value))
                     self.namespace["_"] = value
+                value = None  # here, as its __del__ may hang
             finally:
                 self.running = 0
                 self.surroundings.leave()
         except BaseException as error:
             self.running = 0
             self.surroundings.leave()
-            self._explain(outcome, error, number, source)
+            raised.append(error)
+        if raised:
+            self._explain(outcome, raised, number, source)
         return outcome
 
     def _execute(self, statements: CodeType | None, expression: CodeType | None) -> object:
@@ -215,42 +219,65 @@ class Interpreter:
                 expression and expression.replace(co_filename=filename),
             )
         flags = self._flags
-        tree = compile(source, filename, "exec", flags | _ONLY_AST, dont_inherit=True)
-        body = tree.body
-        last = body.pop() if body and isinstance(body[-1], _ast.Expr) else None
-        codes = (
-            self._to_code(tree, filename, "exec") if body else None,
-            self._to_code(_ast.Expression(last.value), filename, "eval") if last is not None else None,
-        )
+        try:
+            codes = self._split(source, filename)
+        except RecursionError:
+            # A tree as Python objects may be less deep than what Python compiles at once.
+            codes = self._compile_at_once(source, filename)
         if len(source) <= _LONGEST_CACHED and not any(map(_has_functions, codes)):
             if len(self._compiled) >= _MOST_CACHED:
                 del self._compiled[next(iter(self._compiled))]
             self._compiled[source, flags] = codes
         return codes
 
-    def _to_code(self, tree: Any, filename: str, mode: str) -> CodeType:
-        code: CodeType = compile(tree, filename, mode, self._flags, dont_inherit=True)
+    def _split(self, source: str, filename: str) -> tuple[CodeType | None, CodeType | None]:
+        tree = compile(source, filename, "exec", self._flags | _ONLY_AST, dont_inherit=True)
+        body = tree.body
+        last = body.pop() if body and isinstance(body[-1], _ast.Expr) else None
+        return (
+            self._to_code(tree, filename, "exec") if body else None,
+            self._to_code(_ast.Expression(last.value), filename, "eval") if last is not None else None,
+        )
+
+    def _compile_at_once(self, source: str, filename: str) -> tuple[CodeType | None, CodeType | None]:
+        try:
+            return None, self._to_code(source, filename, "eval")
+        except SyntaxError:
+            return self._to_code(source, filename, "exec"), None
+
+    def _to_code(self, source: Any, filename: str, mode: str) -> CodeType:
+        code: CodeType = compile(source, filename, mode, self._flags, dont_inherit=True)
         self._flags |= code.co_flags & _FUTURES  # `from __future__ import ...` holds from here on, as in any REPL
         return code
 
     # -- errors ------------------------------------------------------------------------------------------------------
 
-    def _explain(self, outcome: Outcome, error: BaseException, number: int, source: str) -> None:
+    def _explain(self, outcome: Outcome, raised: list[BaseException], number: int, source: str) -> None:
+        error: BaseException | None = raised.pop()
+        kind = type(error)
         outcome.reason = ends.EXCEPTION
-        if isinstance(error, KeyboardInterrupt):
+        if issubclass(kind, KeyboardInterrupt):
             outcome.reason = ends.INTERRUPTED
-        elif isinstance(error, SystemExit):
+        elif issubclass(kind, SystemExit):
             outcome.reason = ends.EXIT
+        # Its own code runs when it is shown, and that of its frames' variables when it goes: both stay interruptible.
         try:
-            # Formatting runs the exception's own code, which may hang: it stays interruptible.
+            try:
+                self.running = number
+                outcome.error = explain(error, source)  # type: ignore[arg-type]
+            except BaseException as second:
+                self.running = 0
+                outcome.error = without_text(error, second)  # type: ignore[arg-type]
+                if isinstance(second, KeyboardInterrupt):
+                    outcome.reason = ends.INTERRUPTED
             self.running = number
-            outcome.error = explain(error, source)
+            self.surroundings.enter()
+            error = None
+        except BaseException:
+            pass  # an interrupt that came when all was said
+        finally:
             self.running = 0
-        except BaseException as second:
-            self.running = 0
-            outcome.error = without_text(error, second)
-            if isinstance(second, KeyboardInterrupt):
-                outcome.reason = ends.INTERRUPTED
+            self.surroundings.leave()
 
     # -- the namespace -----------------------------------------------------------------------------------------------
 

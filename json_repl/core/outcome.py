@@ -24,15 +24,25 @@ _REASONS = (None, EXCEPTION, INTERRUPTED, TIMEOUT, MEMORY, CRASH, EXIT, CANCELLE
 _NUMBERS = struct.Struct("<BddQQ")
 
 
+_str, _type, _encode, _isascii = str, type, str.encode, str.isascii  # used while user code's builtins are in force
+
+
+def safe_text(text: str) -> str:
+    """A string of type str exactly, and without lone surrogates, which strict readers of JSON refuse."""
+    if _type(text) is _str and _isascii(text):
+        return text
+    return _encode(text, "utf-8", "backslashreplace").decode()
+
+
 class Error:
     """A Python exception as text; `traceback` is a list of lines, as Jupyter has it."""
 
     __slots__ = ("ename", "evalue", "extra", "traceback")
 
     def __init__(self, ename: str, evalue: str, traceback: list[str], **extra: object) -> None:
-        self.ename = ename
-        self.evalue = evalue
-        self.traceback = traceback
+        self.ename = safe_text(ename)
+        self.evalue = safe_text(evalue)
+        self.traceback = [safe_text(line) for line in traceback]
         self.extra = extra  # e.g. {"signal": "SIGSEGV", "exit_status": None}
 
     def to_wire(self) -> dict[str, object]:

@@ -41,29 +41,35 @@ def explain(error: BaseException, source: str) -> Error:
     sources.refill()
     if isinstance(error, SyntaxError):
         _hint(error, source)
-    trace = _without_ours(error.__traceback__)
+    trace = _without_ours(_genuine(error, "__traceback__"))
     report = _traceback.TracebackException(type(error), error, trace, lookup_lines=False)
     _leave_out_our_frames(report)
-    try:
-        evalue = str(error)
-    except Exception:
-        evalue = "<exception str() failed>"
-    return Error(type(error).__name__, evalue, list(report.format()))
+    # Not by another str(error): one that hangs was interrupted once.
+    return Error(_name(error), report._str, list(report.format()))
 
 
 def without_text(error: BaseException, why: BaseException) -> Error:
     """The exception where `explain` has raised `why`: with what can be had without running anybody's code."""
-    name = type.__dict__["__name__"].__get__(type(error))
-    plain = error.args and all(type(argument) in (str, int) for argument in error.args)
-    evalue = ", ".join(map(str, error.args)) if plain else f"<its text cannot be had: {type(why).__name__}>"
+    name, arguments = _name(error), _genuine(error, "args")
+    plain = arguments and all(type(argument) in (str, int) for argument in arguments)
+    evalue = ", ".join(map(str, arguments)) if plain else f"<its text cannot be had: {type(why).__name__}>"
     lines = ["Traceback (most recent call last):\n"]
-    trace = _without_ours(error.__traceback__)
+    trace = _without_ours(_genuine(error, "__traceback__"))
     while trace is not None:
         code = trace.tb_frame.f_code
         lines.append(f'  File "{code.co_filename}", line {trace.tb_lineno}, in {code.co_name}\n')
         lines += [f"    {line.strip()}\n" for line in [sources.line(code.co_filename, trace.tb_lineno)] if line]
         trace = trace.tb_next
     return Error(name, evalue, [*lines, f"{name}: {evalue}\n"])
+
+
+def _name(error: BaseException) -> str:
+    return str(type.__dict__["__name__"].__get__(type(error)))
+
+
+def _genuine(error: BaseException, attribute: str) -> Any:
+    # Not by getattr(), which a class of the user's may have overridden.
+    return BaseException.__dict__[attribute].__get__(error)
 
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:
