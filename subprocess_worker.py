@@ -73,6 +73,8 @@ class Worker:
             try:
                 self._interpreter.wait_readable([self._requests])
                 received = self._receive()
+            except OSError:  # the wire is gone
+                return
             except BaseException as error:  # a handler of user code's, for a signal that came between requests
                 sys.excepthook(type(error), error, error.__traceback__)
                 continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 from json_repl.core.errors import InvalidRequest, LimitExceeded, ParseError, RpcError
+from json_repl.core.outcome import safe_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ def encode(value: object) -> bytes:
     """JSON text, always valid UTF-8."""
     try:
         return _dumps(value)
-    except TypeError:  # lone surrogates, integers of more than 64 bits
-        return _json_dumps(value)
+    except (TypeError, UnicodeEncodeError):  # lone surrogates, integers of more than 64 bits
+        return _json_dumps(_encodable(value))
 
 
 def use_orjson() -> None:
@@ -106,7 +107,15 @@ def use_orjson() -> None:
 
 
 def _json_dumps(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    return json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encodable(item) for item in value]
+    return safe_text(value) if isinstance(value, str) else value
 
 
 _dumps: Callable[[object], bytes] = _json_dumps
@@ -182,7 +191,7 @@ def id_text(id: Any) -> bytes | None:
     if type(id) is int:
         return str(id).encode()
     if id is None or type(id) is str:
-        return encode(id)
+        return json.dumps(id).encode()  # with lone surrogates as they came
     return None
 
 

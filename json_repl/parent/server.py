@@ -177,15 +177,25 @@ class Server:
 
     def _take(self, item: Request | protocol.Refused, answer: Callable[[bytes | None], None]) -> None:
         if isinstance(item, protocol.Refused):
-            self.any_failed = True
             item.request.answer = answer
-            item.request.fail(item.error)
+            self._refuse(item.request, item.error)
             return
         item.answer = answer
         try:
             self._dispatch(item)
         except RpcError as error:
-            self._fail(item, error)
+            self._refuse(item, error)
+
+    def _refuse(self, request: Request, error: RpcError) -> None:
+        if not self._settings.fail_fast:
+            self._fail(request, error)
+            return
+
+        def fail() -> None:  # in its turn, as it stops what comes after it, and nothing that came before
+            self._default.busy = False
+            self._fail(request, error)
+
+        self._default.queue.append((request, fail))
 
     def _dispatch(self, request: Request) -> None:
         if request.method in ALIASES:
