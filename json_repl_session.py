@@ -146,6 +146,8 @@ def get_worker_manager() -> WorkerManager:
             _loop,
             python=session.settings.python,
             helpers=session.settings.helpers,
+            snapshots=session.settings.snapshots,
+            keep=session.settings.snapshot_keep,
             answer_question=session.history.answer,
             on_late_output=session.add_late_output,
         )

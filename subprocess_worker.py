@@ -28,11 +28,14 @@ import marshal
 import mmap
 import signal
 from _thread import get_ident
+from select import POLLIN, poll
 
 from json_repl.core import imports, log, streams, tracebacks, wire
 from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import CRASH, Error, Outcome
 from json_repl.core.output import PAGE_BYTES, OutputBuffer
+from json_repl.core.snapshot import Parking
+from json_repl.core.streams import poll_anyhow
 from json_repl.core.surroundings import Surroundings
 from json_repl.core.toolbox import make_toolbox, refuse_input
 
@@ -47,10 +50,14 @@ class Worker:
     Args:
         fd: the numbers of the files named in `wire.CHILD_FDS`.
         helpers: the user's own helper modules.
+        snapshots: as the setting JSON_REPL_SNAPSHOTS.
     """
 
-    def __init__(self, fd: dict[str, int], helpers: str | None) -> None:
+    def __init__(self, fd: dict[str, int], helpers: str | None, snapshots: str) -> None:
+        self._fd = fd
         self._requests = fd["requests"]
+        self._poll = poll()
+        self._poll.register(self._requests, POLLIN)
         self._frames = wire.FrameReader()
         self._received: list[tuple[int, bytes]] = []
         # Buffered in C, which keeps what it could not write yet when a signal's handler raises in the middle.
@@ -63,15 +70,18 @@ class Worker:
         self._interpreter = Interpreter(
             lambda main: Surroundings(main, texts, refuse_input), make_toolbox(self._ask, helpers, log.warning)
         )
+        self._parking = Parking(fd, snapshots, buffer.note_parked, self._resume)
+        self._capture.copied_by_us = lambda: self._parking.under_way
         streams.install(texts)
         handle_interrupts(self._interpreter, buffer.interrupt_target)
 
     def serve(self) -> None:
         """Answer frames until the parent closes the wire."""
-        self.send(wire.READY, wire.pack_texts([sys.version.split()[0], sys.executable]))
+        self._say_ready()
+        self._parking.due = 0 if self._parking.mode != "off" else None
         while True:
             try:
-                self._interpreter.wait_readable([self._requests])
+                self._wait()
                 received = self._receive()
             except OSError:  # the wire is gone
                 return
@@ -84,6 +94,27 @@ class Worker:
                 self._answer(*received)
             except Exception as error:  # a bug of ours, or user code that has spoiled what we need
                 self._fail(received[0], error)
+
+    def _say_ready(self) -> None:
+        self.send(wire.READY, wire.pack_texts([str(os.getpid()), sys.version.split()[0], sys.executable]))
+
+    def _wait(self) -> None:
+        """Until there is something to read, let the session's tasks go on, or take a snapshot that is due."""
+        patience = self._parking.patience()
+        if patience is not None and not self._received:
+            if not poll_anyhow(self._poll, patience * 1000 + 1):
+                self._parking.park(self._parking.due or 0)
+        self._interpreter.wait_readable([self._requests])
+
+    def _resume(self) -> None:
+        # This process is a copy that becomes a live worker: its files are new.
+        self._capture.buffer.use(mmap.mmap(self._fd["page"], PAGE_BYTES))
+        end_with_parent(self._fd["life"])
+        dump_stacks_into(self._fd["stacks"])
+        self._frames = wire.FrameReader()
+        self._received.clear()
+        self._interpreter.wake_up_elsewhere()
+        self._say_ready()
 
     def send(self, kind: int, payload: bytes) -> None:
         """Write one frame."""
@@ -115,6 +146,7 @@ class Worker:
             self.send(wire.ANSWER, outcome.to_frame())
             self._answer_follows = False
             tracebacks.prepare()
+            self._parking.after_answer(number, outcome.elapsed_ms / 1000)
         elif kind == wire.CALL:
             method, params = _loads(payload)
             self.send(wire.RESULT, wire.pack_texts(getattr(self._interpreter, method)(**params)))
@@ -160,8 +192,8 @@ def dump_stacks_into(fd: int) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """``subprocess_worker.py FIRST_FD HELPERS``."""
-    first, helpers = arguments
+    """``subprocess_worker.py FIRST_FD HELPERS SNAPSHOTS``."""
+    first, helpers, snapshots = arguments
     fd = {name: int(first) + place for place, name in enumerate(wire.CHILD_FDS)}
     for number in fd.values():
         os.set_inheritable(number, False)
@@ -169,7 +201,7 @@ def main(arguments: list[str]) -> None:
     end_with_parent(fd["life"])
     dump_stacks_into(fd["stacks"])
     imports.set_users_path(_user_path)
-    worker = Worker(fd, helpers or None)
+    worker = Worker(fd, helpers or None, snapshots)
     sys.argv[:] = [""]
     worker.serve()
 

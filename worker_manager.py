@@ -1,14 +1,14 @@
-"""Parent side: the parent's end of ONE session's worker: start it, hand over, keep the deadline, restart it.
+"""Parent side: the parent's end of ONE session's worker: hand over, keep the deadline, recover, go back in time.
 
-    start(request) --> [no worker: spawn, wait for READY] --> REQUEST --> the worker runs it
-                                                                |
+    start(request) --> [no worker: supply.py makes one] --> REQUEST --> the worker runs it
+                                                               |
     done(outcome)  <-- ANSWER <-- interrupt, then kill <-- deadline
-                   <-- the worker ended: by cause, see `_lost`
+                   <-- the worker ended: a new one from the newest snapshot, then by cause, see `_settle`
 
 How a request can end that its worker does not answer, by cause:
 
-    A  no worker can be had                restarts with pauses, then WorkerUnavailable: the caller runs it elsewhere
-    B  the worker was taken away           a new worker, and the code again, if no earlier state was lost with it
+    A  no worker can be had                WorkerUnavailable: the caller runs it elsewhere
+    B  the worker was taken away           a new worker, and the code again, if nothing else was undone
     C  the code itself ended the worker    an error; the code is not run again
     D  the code outlived its time          interrupted, or killed; an error
 """
@@ -16,39 +16,37 @@ How a request can end that its worker does not answer, by cause:
 from __future__ import annotations
 
 import marshal
-import sys
-from time import monotonic, perf_counter
+from time import perf_counter
 
 from json_repl import processes
 from json_repl.core import log, wire
 from json_repl.core import outcome as ends
-from json_repl.core.errors import InternalError, WireError, WorkerLost, WorkerUnavailable
+from json_repl.core.errors import InternalError, InvalidParams, WireError, WorkerLost, WorkerUnavailable
 from json_repl.core.outcome import Outcome
 from json_repl.core.output import STDERR, STDOUT
-from json_repl.loop import Loop, Timer
+from json_repl.loop import Loop
+from json_repl.shelf import Shelf, Snapshot
+from json_repl.supply import Supply, end_family_later
 from json_repl.turn import RESTARTS, Turn, crash, failure, is_timeout, was_taken_away
-from json_repl.worker_link import WorkerLink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-PAUSES = (0.05, 0.2, 0.8)  # seconds before each restart of a worker that did not come up
-BOOT_SECONDS = 20.0  # a worker that has not said that it is ready by then is not coming
 GRACE_SECONDS = 1.0  # for interrupted code to end by itself
 STOP_SECONDS = 2.0  # for a worker that was asked to end: the user's atexit handlers run then
-HEALTHY_SECONDS = 10.0  # a worker that lived so long has its failed starts forgiven, as in jupyter_client's restarter
-REFUSED = 3  # exit status of a worker that cannot boot and has said why (gunicorn's WORKER_BOOT_ERROR)
+_MOST_REMEMBERED = 1000  # requests whose names are known, for the answer after a loss
 
 
 class WorkerManager:
-    """One session's worker, started when first needed. All but `execute` returns at once; the loop does the rest.
+    """One session's worker, made when first needed. All but `execute` and `stop` return at once; the loop does the rest.
 
     Args:
         loop: the parent's loop; one of its own by default.
         python: the interpreter; by default the one that runs this.
         helpers: the user's own helper modules, as in JSON_REPL_HELPERS.
+        snapshots, keep: as in JSON_REPL_SNAPSHOTS and JSON_REPL_SNAPSHOT_KEEP.
         answer_question: what the worker's user code asks its session, and the reply.
         on_late_output: output that belongs to no request.
     """
@@ -59,37 +57,43 @@ class WorkerManager:
         *,
         python: str | None = None,
         helpers: str | None = None,
+        snapshots: str = "auto",
+        keep: int = 8,
         answer_question: Callable[[list[str]], Any] = lambda question: [],
         on_late_output: Callable[[list[tuple[int, bytes]]], None] = lambda pieces: None,
     ) -> None:
         self.epoch = 0  # grows whenever the namespace is not the live continuation of what it was
-        self.given_up: str | None = None  # why there will be no worker, until `restart`
         self._loop = loop or Loop()
-        self._python = python or sys.executable
-        self._helpers = helpers or ""
+        self._shelf = Shelf(self._loop, keep)
+        self._supply = Supply(self, self._loop, self._shelf, python, helpers, snapshots)
+        self._snapshots = snapshots
         self._answer_question = answer_question
         self._on_late_output = on_late_output
-        self._link: WorkerLink | None = None
-        self.ready = False  # it can take a request
-        self._born = 0.0
-        self._boot_timer: Timer | None = None
-        self._failed_starts = 0
-        self._restarts = 0
         self._turn: Turn | None = None
         self._call: tuple[bytes, Callable[[object], None]] | None = None
-        self._words = b""  # what a worker that does not come up says on stderr
+        self._then: Callable[[], None] | None = None  # what comes first when the next worker is ready
         self._numbers = 0
-        self._requests_in_worker = 0  # answered since it started: without any, it holds no state
-        self._names: list[str] = []
-        self._variable_count = 0
+        self._restarts = 0
+        self._timeline: list[int] = []  # requests that made the state what it is, oldest first
+        self._names: dict[int, tuple[list[str], int]] = {0: ([], 0)}  # after each: the first names, and how many
         self._loss: dict[str, object] = {}  # told with the next answer
 
     # -- what others call --------------------------------------------------------------------------------------------
 
+    @property
+    def ready(self) -> bool:
+        """A worker can take a request."""
+        return self._supply.ready
+
+    @property
+    def given_up(self) -> str | None:
+        """Why there will be no worker, until `restart`."""
+        return self._supply.given_up
+
     def prepare(self) -> None:
-        """Start the worker now, as it will be needed."""
-        if self._link is None and self._boot_timer is None and self.given_up is None:
-            self._spawn()
+        """Make the worker now, as it will be needed."""
+        if not self._supply.under_way and self.given_up is None:
+            self._supply.boot()
 
     def start(
         self, number: int, code: str, done: Callable[[Outcome | WorkerUnavailable], None], **options: Any
@@ -121,46 +125,59 @@ class WorkerManager:
 
     def interrupt(self, number: int | None = None) -> bool:
         """Raise KeyboardInterrupt in the request that runs (only if it is `number`, when given); False if none does."""
-        turn = self._turn
+        turn, link = self._turn, self._supply.link
         if turn is None or number not in (None, turn.number):
             return False
-        if self._link is not None and self._link.busy:
-            self._link.interrupt()
-        else:
-            self._end_turn(
-                failure(ends.CANCELLED, "Cancelled", "the request was cancelled before a worker had taken it")
-            )
+        if link is not None and link.busy:
+            link.interrupt()
+        elif self._then is None:
+            evalue = "the request was cancelled before a worker had taken it"
+            self._end_turn(failure(ends.CANCELLED, "Cancelled", evalue))
         return True
 
     def restart(self) -> None:
         """End the worker and begin anew, with an empty namespace; a session that had fallen back has workers again."""
-        had_state = self._requests_in_worker > 0
+        had_state = bool(self._timeline)
         self.stop()
-        self.given_up = None
-        self._failed_starts = 0
+        self._supply.forgive()
         self.epoch += had_state
-        self._forget_state()
+        self._timeline.clear()
         self.prepare()
+
+    def reset(self, done: Callable[[], None]) -> None:
+        """Return to the state before the first request: from the copy that was made then, else in a new worker."""
+        pristine = self._shelf.get(0)
+        if pristine is None:
+            self.restart()
+            done()
+        else:
+            self._return_to(pristine, done)
+
+    def rollback(self, number: int, done: Callable[[], None]) -> None:
+        """Return to the state after request `number`.
+
+        Raises:
+            InvalidParams: no snapshot holds it; the text says what can be returned to.
+        """
+        snapshot = self._shelf.get(number)
+        if snapshot is None:
+            raise InvalidParams(f"no snapshot holds the state after request {number}.")
+        self._return_to(snapshot, done)
 
     def kill(self) -> None:
         """End the worker and all that it has started, at once, from within a signal's handler too."""
-        link, self._link, self.ready = self._link, None, False
-        if link is not None:
+        link = self._supply.let_go()
+        if link is not None and link.process is not None:
             link.kill()
             link.process.reap(wait=True)
-            _end_family(link.process.pid)
-
-    def take_loss(self) -> dict[str, object]:
-        """What an answer must tell of state that was lost since the last one."""
-        loss, self._loss = self._loss, {}
-        return loss
+            if processes.leaves_something(link.process.pid):
+                processes.end_family(link.process.pid)
+        self._shelf.clear()
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """End the worker and all that it has started: ask, wait, kill. Returns when it is gone."""
-        if self._boot_timer is not None:
-            self._boot_timer.cancel()
-            self._boot_timer = None
-        link, self._link, self.ready = self._link, None, False
+        link = self._supply.let_go()
+        self._shelf.clear()
         if link is None:
             return
         link.hang_up()
@@ -169,62 +186,93 @@ class WorkerManager:
         while not link.closed:
             self._loop.turn()
         patience.cancel()
-        link.forget_stacks()
-        _end_family(link.process.pid)
+        if link.process is not None and processes.leaves_something(link.process.pid):
+            processes.end_family(link.process.pid)
+
+    def take_loss(self) -> dict[str, object]:
+        """What an answer must tell of state that was lost since the last one."""
+        loss, self._loss = self._loss, {}
+        return loss
+
+    def snapshots(self) -> list[Snapshot]:
+        """The states that can be returned to, oldest first."""
+        return sorted(self._shelf, key=lambda snapshot: snapshot.number)
+
+    @property
+    def timeline(self) -> list[int]:
+        """The requests that made the state what it is, oldest first."""
+        return self._timeline
 
     def state(self) -> dict[str, object]:
-        """For people who ask how it is, e.g. ``{"pid": 12, "ready": True, "restarts": 0, "failed_starts": 0}``."""
+        """For people who ask how it is."""
+        process = self._supply.link.process if self._supply.link else None
         return {
-            "pid": self._link.process.pid if self._link else None,
+            "pid": process.pid if process else None,
             "ready": self.ready,
             "restarts": self._restarts,
-            "failed_starts": self._failed_starts,
+            "failed_starts": self._supply.failed_starts,
             "epoch": self.epoch,
             "given_up": self.given_up,
+            "snapshots": len(self.snapshots()),
         }
 
-    # -- starting ----------------------------------------------------------------------------------------------------
+    # -- handing over ------------------------------------------------------------------------------------------------
 
     def _proceed(self) -> None:
         if self.given_up is not None:
-            self._refuse(self.given_up)
-        elif self.ready:
+            self.on_given_up(self.given_up)
+        elif self.ready and self._then is None:
             self._hand_over()
         else:
             self.prepare()
 
-    def _spawn(self) -> None:
-        self._boot_timer = None
-        try:
-            self._link = WorkerLink(
-                self._loop, self._python, self._helpers, self._on_frame, self._on_output, self._on_end
-            )
-        except WorkerUnavailable as error:
-            self._did_not_come_up(str(error), hopeless=error.hopeless)
+    def _hand_over(self) -> None:
+        link, turn = self._supply.link, self._turn
+        assert link is not None
+        if self._call is not None:
+            link.send(wire.CALL, self._call[0])
+        if turn is not None and not link.busy:
+            turn.attempts += 1
+            turn.started = perf_counter()
+            link.busy = turn.number
+            link.send(wire.REQUEST, marshal.dumps((turn.number, turn.code, turn.filename, turn.silent), 4))
+            if turn.timeout:
+                turn.deadline = self._loop.call_in(turn.timeout, self._deadline)
+
+    def _deadline(self) -> None:
+        turn, link = self._turn, self._supply.link
+        if turn is None or link is None or not link.busy:
             return
-        self._words = b""
-        self._born = monotonic()
-        self._boot_timer = self._loop.call_in(BOOT_SECONDS, self._boot_is_late)
-        log.debug(f"worker {self._link.process.pid} started")
+        if turn.killed_for is None:
+            turn.killed_for = ends.TIMEOUT
+            link.ask_for_stacks()
+            link.interrupt()
+            turn.deadline = self._loop.call_in(GRACE_SECONDS, self._deadline)
+        else:
+            link.collect()
+            link.kill()
 
-    def _boot_is_late(self) -> None:
-        if self._link is not None and not self.ready:
-            log.warning(f"the worker has not become ready in {BOOT_SECONDS:g} s and is killed")
-            self._link.kill()
+    # -- news of the supply ------------------------------------------------------------------------------------------
 
-    def _did_not_come_up(self, why: str, *, hopeless: bool) -> None:
-        # Row A.
-        self._failed_starts += 1
-        if hopeless or self._failed_starts > RESTARTS:
-            self.given_up = why
-            if self._turn is not None or self._call is not None:
-                self._refuse(why)
-            return
-        pause = PAUSES[self._failed_starts - 1]
-        log.warning(f"{why}; trying again in {pause:g} s ({self._failed_starts} of {RESTARTS})")
-        self._boot_timer = self._loop.call_in(pause, self._spawn)
+    def on_ready(self, origin: Snapshot | None) -> None:
+        """A worker can take requests: one from a snapshot, or a fresh one."""
+        if origin is not None:
+            self._note_return(origin)
+        elif self._timeline:
+            self._note_total_loss()
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+        if (self._turn is not None or self._call is not None) and self.ready:
+            self._hand_over()
 
-    def _refuse(self, why: str) -> None:
+    def on_given_up(self, why: str) -> None:
+        """There will be no worker."""
+        if self._timeline:
+            self._note_total_loss()
+        then, self._then = self._then, None
+        if then is not None:
+            then()
         call, self._call = self._call, None
         if call is not None:
             call[1](WorkerLost(f"there is no worker: {why}."))
@@ -232,137 +280,95 @@ class WorkerManager:
         if turn is not None:
             turn.done(WorkerUnavailable(why))
 
-    def _hand_over(self) -> None:
-        assert self._link is not None
-        if self._call is not None:
-            self._link.send(wire.CALL, self._call[0])
-        turn = self._turn
-        if turn is not None and not self._link.busy:
-            turn.attempts += 1
-            turn.started = perf_counter()
-            self._link.busy = turn.number
-            self._link.send(wire.REQUEST, marshal.dumps((turn.number, turn.code, turn.filename, turn.silent), 4))
-            if turn.timeout:
-                turn.deadline = self._loop.call_in(turn.timeout, self._deadline)
-
-    # -- news of the worker ------------------------------------------------------------------------------------------
-
-    def _on_frame(self, kind: int, payload: bytes) -> None:
+    def on_frame(self, kind: int, payload: bytes) -> None:
+        """A frame of the worker."""
         if kind == wire.ANSWER and self._turn is not None:
             self._answered(Outcome.from_frame(payload))
-        elif kind == wire.QUESTION and self._link is not None:
+        elif kind == wire.QUESTION and self._supply.link is not None:
             question = [part or "" for part in wire.unpack_texts(payload)]
-            self._link.send(wire.REPLY, marshal.dumps(self._answer_question(question), 4))
+            self._supply.link.send(wire.REPLY, marshal.dumps(self._answer_question(question), 4))
         elif kind in (wire.RESULT, wire.FAILURE) and self._call is not None:
             call, self._call = self._call, None
             call[1](payload if kind == wire.RESULT else InternalError(f"{wire.unpack_texts(payload)[0]}."))
-        elif kind == wire.READY and not self.ready:
-            self.ready = True
-            if self._boot_timer is not None:
-                self._boot_timer.cancel()
-                self._boot_timer = None
-            if self._turn is not None or self._call is not None:
-                self._hand_over()
         else:
             raise WireError("a frame that nobody waits for")
 
-    def _on_output(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
+    def on_output(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
+        """Output of the request that runs, or of none."""
         if self._turn is not None and owner == self._turn.number:
             self._turn.pieces += pieces
-        elif self._link is not None and not self.ready:
-            self._words += b"".join(data for _, data in pieces)
         else:
             self._on_late_output(pieces)
 
-    def _on_end(self, code: int | None) -> None:
-        link, self._link = self._link, None
-        if link is None:  # `stop` waits for it
-            return
-        was_ready, self.ready = self.ready, False
-        if self._boot_timer is not None:
-            self._boot_timer.cancel()
-            self._boot_timer = None
-        if monotonic() - self._born >= HEALTHY_SECONDS:
-            self._failed_starts = 0
-        stacks = link.stacks()
-        link.forget_stacks()
-        if processes.leaves_something(link.process.pid):  # later, as the next answer should not wait for it
-            self._loop.call_in(0, lambda: processes.end_family(link.process.pid))
+    def on_snapshot(self, snapshot: Snapshot) -> None:
+        """The worker has parked a copy of itself."""
+        self._shelf.add(snapshot)
+
+    def on_lost(self, code: int | None, stacks: list[str]) -> None:
+        """The worker has ended: another one from the newest state that there is, and then see `_settle`."""
+        self._restarts += 1
+        self.epoch += 1
+        turn = self._turn
+        if turn is not None and turn.deadline is not None:
+            turn.deadline.cancel()
         text = "sent bytes that are no answer" if code is None else processes.exit_text(code)
-        if was_ready:
-            self._lost(code, text, stacks)
+        if turn is None:
+            log.warning(f"the worker {text} while it was idle; a new one is made")
+        newest = self._shelf.newest()
+        if newest is None:
+            if self._timeline:
+                self._note_total_loss()
+            else:
+                self._loss = {"state": ends.RESTORED}  # it was empty, and is empty again
+            self._settle(turn, code, text, stacks)
+            self.prepare()
         else:
-            words = self._words.decode("utf-8", "replace").strip().splitlines()
-            why = f"the worker {text} before it was ready" + (f": {words[-1]}" if words else "")
-            self._did_not_come_up(why, hopeless=code == REFUSED)
+            self._then = lambda: self._settle(turn, code, text, stacks)
+            self._supply.revive(newest)
 
     # -- ends of a request -------------------------------------------------------------------------------------------
 
     def _answered(self, outcome: Outcome) -> None:
-        turn = self._turn
-        assert turn is not None and self._link is not None
-        self._link.busy = 0
-        self._requests_in_worker += 1
-        self._variable_count = outcome.variable_count
-        if outcome.names is not None:
-            self._names = outcome.names
+        turn, link = self._turn, self._supply.link
+        assert turn is not None and link is not None
+        link.busy = 0
+        names, _ = self._names.get(self._timeline[-1] if self._timeline else 0, ([], 0))
+        self._timeline.append(turn.number)
+        self._names[turn.number] = (names if outcome.names is None else outcome.names, outcome.variable_count)
+        if len(self._names) > _MOST_REMEMBERED:
+            del self._names[next(iter(self._names))]
+            del self._timeline[:-_MOST_REMEMBERED]
         if turn.killed_for == ends.TIMEOUT:
-            is_timeout(outcome, turn, self._link.stacks())
+            is_timeout(outcome, turn, link.stacks())
         self._end_turn(outcome)
 
-    def _deadline(self) -> None:
-        turn = self._turn
-        if turn is None or self._link is None or not self._link.busy:
-            return
-        if turn.killed_for is None:
-            turn.killed_for = ends.TIMEOUT
-            self._link.ask_for_stacks()
-            self._link.interrupt()
-            turn.deadline = self._loop.call_in(GRACE_SECONDS, self._deadline)
-        else:
-            self._link.collect()
-            self._link.kill()
+    def _settle(self, turn: Turn | None, code: int | None, text: str, stacks: list[str]) -> None:
+        """What becomes of a request whose worker has ended, now that the state is what it will be:
 
-    def _lost(self, code: int | None, text: str, stacks: list[str]) -> None:
-        """The worker has ended after it was ready. What follows:
-
-        1. no request was running: the next answer tells what was lost,
-        2. its time was over (D): a timeout,
-        3. it was taken away, and nothing else was lost with it (B), or the request wants it so: the code runs again,
-        4. anything else (C): a crash.
+        1. its time was over (D): a timeout,
+        2. it was taken away, and nothing else was undone by that (B), or the request wants it so: the code runs again,
+        3. anything else (C): a crash.
         """
-        turn = self._turn
-        nothing_lost = self._requests_in_worker == 0
-        self._note_loss()
-        self._restarts += 1
-        again = None
-        if turn is None:  # case 1
-            log.warning(f"the worker {text} while it was idle; a new one is started")
-        else:
-            if turn.deadline is not None:
-                turn.deadline.cancel()
-            taken_away = was_taken_away(code) and turn.killed_for is None
-            if (turn.always or (taken_away and nothing_lost)) and turn.attempts <= min(
-                turn.retries, RESTARTS
-            ):  # case 3
-                log.warning(f"the worker {text} while code ran; it runs again ({turn.attempts} of {turn.retries})")
-                again = turn
-                turn.pieces.clear()
-                turn.killed_for = None
-            elif turn.always:
-                self._turn = None
-                turn.done(WorkerUnavailable(f"the worker {text}, {turn.attempts} times"))
-            elif turn.killed_for == ends.TIMEOUT:  # case 2
-                outcome = Outcome(ends.TIMEOUT)
-                is_timeout(outcome, turn, stacks)
-                self._end_turn(outcome)
-            else:  # case 4
-                self._end_turn(crash(code, text, stacks, turn))
         call, self._call = self._call, None
         if call is not None:
             call[1](WorkerLost(f"the worker {text} before it could answer."))
-        if again is not None or self._turn is None:
-            self.prepare()
+        if turn is None or turn is not self._turn:
+            return
+        undone = bool(self._loss.get("undone")) or self._loss.get("state") == ends.LOST
+        taken_away = was_taken_away(code) and turn.killed_for is None
+        if (turn.always or (taken_away and not undone)) and turn.attempts <= min(turn.retries, RESTARTS):  # case 2
+            log.warning(f"the worker {text} while code ran; it runs again ({turn.attempts} of {turn.retries})")
+            turn.pieces.clear()
+            turn.killed_for = None
+        elif turn.always:
+            self._turn = None
+            turn.done(WorkerUnavailable(f"the worker {text}, {turn.attempts} times"))
+        elif turn.killed_for == ends.TIMEOUT:  # case 1
+            outcome = Outcome(ends.TIMEOUT)
+            is_timeout(outcome, turn, stacks)
+            self._end_turn(outcome)
+        else:  # case 3
+            self._end_turn(crash(code, text, stacks, turn))
 
     def _end_turn(self, outcome: Outcome) -> None:
         turn, self._turn = self._turn, None
@@ -377,23 +383,32 @@ class WorkerManager:
         outcome.state = self.take_loss()
         turn.done(outcome)
 
-    def _note_loss(self) -> None:
+    # -- states ------------------------------------------------------------------------------------------------------
+
+    def _return_to(self, snapshot: Snapshot, done: Callable[[], None]) -> None:
+        link = self._supply.let_go()
+        if link is not None:
+            link.abandon()
+            if link.process is not None:
+                end_family_later(self._loop, link.process.pid)
         self.epoch += 1
-        if self._requests_in_worker:
-            self._loss = {
-                "state": ends.LOST,
-                "lost_names": self._names,
-                "lost_count": self._variable_count,
-            }
-        elif not self._loss:
-            self._loss = {"state": ends.RESTORED}  # it was empty, and is empty again
-        self._forget_state()
 
-    def _forget_state(self) -> None:
-        self._requests_in_worker = self._variable_count = 0
-        self._names = []
+        def arrived() -> None:
+            self._shelf.drop_after(snapshot.number)
+            self._loss = {}
+            done()
 
+        self._then = arrived
+        self._supply.revive(snapshot)
 
-def _end_family(pid: int) -> None:
-    if processes.leaves_something(pid):
-        processes.end_family(pid)
+    def _note_return(self, origin: Snapshot) -> None:
+        undone = [number for number in self._timeline if number > origin.number]
+        del self._timeline[len(self._timeline) - len(undone) :]
+        self._loss = {"state": ends.RESTORED, "undone": [f"e{number}" for number in undone]}
+        if origin.threads:
+            self._loss["threads_lost"] = origin.threads
+
+    def _note_total_loss(self) -> None:
+        names, count = self._names.get(self._timeline[-1], ([], 0))
+        self._loss = {"state": ends.LOST, "lost_names": names, "lost_count": count}
+        self._timeline.clear()

@@ -37,6 +37,7 @@ def _value(row: Setting, text: str) -> object:
 @_option("ready", "--ready", metavar="json|plain|off")
 @_option("python", "--python", metavar="PATH")
 @_option("helpers", "--helpers", metavar="MODULES")
+@_option("snapshots", "--snapshots", metavar="auto|always|off")
 @_option("fail_fast", "--fail-fast", is_flag=True)
 @_option("check", "--check", is_flag=True)
 @_option("debug", "--debug", is_flag=True)

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+from time import monotonic, sleep
 
 from json_repl.core import log
 from json_repl.core.errors import WorkerUnavailable
@@ -30,6 +31,28 @@ def why_unsupported() -> str | None:
     if not (hasattr(os, "pidfd_open") or hasattr(__import__("select"), "kqueue")):
         return "a worker needs pidfd_open() (Linux 5.3 or newer) or kqueue (macOS), and this system has neither"
     return None
+
+
+def hold(pid: int) -> None:
+    """A process of ours that `end_family` spares; see `reap_held`."""
+    _workers.add(pid)
+
+
+def reap_held(pid: int, *, wait: bool = False) -> bool:
+    """Whether a process that was held, and told to end, is gone; one that does not go is killed, if we `wait`."""
+    try:
+        deadline = monotonic() + KILL_SECONDS
+        while wait and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+                wait = False
+            sleep(0.001)
+        if os.waitpid(pid, 0 if wait else os.WNOHANG) == (0, 0):
+            return False
+    except (ChildProcessError, ProcessLookupError):  # not our child: who it is a child of reaps it
+        pass
+    _workers.discard(pid)
+    return True
 
 
 class Process:

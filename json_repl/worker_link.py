@@ -13,13 +13,18 @@ from __future__ import annotations
 import mmap
 import os
 import signal
+from _socket import AF_UNIX, CMSG_SPACE, MSG_CMSG_CLOEXEC, SOCK_SEQPACKET, socket, socketpair
+from select import POLLIN, poll
+from time import monotonic
 
 from json_repl import processes
 from json_repl.core import wire
 from json_repl.core.errors import WireError, WorkerUnavailable
 from json_repl.core.imports import HOME
 from json_repl.core.output import PAGE_BYTES, STDERR, STDOUT, OutputReader
+from json_repl.core.snapshot import REPORT
 from json_repl.loop import WRITE, Loop
+from json_repl.shelf import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,14 +34,16 @@ WORKER_FILE = os.path.join(HOME, "subprocess_worker.py")
 _READ_BYTES = 1 << 20
 _PIPE_BYTES = 1 << 16
 _PATIENCE = 0.002  # seconds that bytes may lie in a pipe of a busy worker before we take them instead of it
+_REPORT_SECONDS = 0.25  # for a copy that was made right before its worker's end to say so
 _MOST_STACK_BYTES = 100_000
 
 
 class WorkerLink:
-    """A started worker. Its news come by `on_frame(kind, payload)`, `on_output(owner, pieces)` and `on_end(code)`.
+    """A worker. Its news come by `on_frame(kind, payload)`, `on_output(owner, pieces)`, `on_snapshot(snapshot)` and
+    `on_end(link, code)`.
 
-    `on_end` is called once, after all that the worker has left behind was delivered; its argument is an exit code, or
-    None after garbage on the wire. `busy` is the number of the request that runs, or 0.
+    `on_end` is called once, after all that the worker has left behind was delivered, with its exit code, or
+    None after garbage on the wire. `beget` makes the process from its files. `busy` is the number of the request that runs, or 0.
 
     Raises:
         WorkerUnavailable: it cannot be started.
@@ -45,32 +52,39 @@ class WorkerLink:
     def __init__(
         self,
         loop: Loop,
-        python: str,
-        helpers: str,
+        beget: Callable[[list[int], int, int], processes.Process | None],
         on_frame: Callable[[int, bytes], None],
         on_output: Callable[[int, list[tuple[int, bytes]]], None],
-        on_end: Callable[[int | None], None],
+        on_end: Callable[[WorkerLink, int | None], None],
+        on_snapshot: Callable[[Snapshot], None],
     ) -> None:
         self.busy = 0
-        self.process: processes.Process
+        self.process: processes.Process | None = None
         self._requests: int
         self._answers: int
         self._page: mmap.mmap
         self._pipes: dict[int, int]  # e.g. {7: STDOUT, 9: STDERR}
         self._loop = loop
         self._on_frame, self._on_output, self._on_end = on_frame, on_output, on_end
+        self._on_snapshot = on_snapshot
         self._frames = wire.FrameReader()
         self._unsent = bytearray()
         self._in_a_call = False
         self.closed = False  # all files but that of the stacks are closed
         self._ending = False
         self._stacks_read = 0
-        self._start(python, helpers)
+        self._reported: int | None = None  # the request after which the newest copy was made that we know of
+        self._start(beget)
         self._output = OutputReader(self._page)
         loop.watch(self._answers, self._read)
-        loop.watch(self.process.end_fd, self._ended)
+        loop.watch(self._reports, self._read_reports)
         for fd in self._pipes:
             loop.watch(fd, self._pipe_is_ready)
+
+    def adopt(self, process: processes.Process) -> None:
+        """This is the process at the other end; one that was made from a snapshot tells its number when it is ready."""
+        self.process = process
+        self._loop.watch(process.end_fd, self._ended)
 
     def send(self, kind: int, payload: bytes = b"") -> None:
         """Send a frame, now or as soon as the worker reads."""
@@ -80,11 +94,13 @@ class WorkerLink:
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the request that runs, and in no other; commands that it waits for get SIGINT."""
         self._output.aim_interrupt(self.busy)
-        self.process.send_to_group(signal.SIGINT)
+        if self.process is not None:
+            self.process.send_to_group(signal.SIGINT)
 
     def ask_for_stacks(self) -> None:
         """Have the worker write every thread's stack, if it has not stopped altogether; see `stacks`."""
-        self.process.send(wire.DUMP_SIGNAL)
+        if self.process is not None:
+            self.process.send(wire.DUMP_SIGNAL)
 
     def stacks(self) -> list[str]:
         """Lines of Python stacks that were written since the last call, without frames of ours."""
@@ -102,7 +118,24 @@ class WorkerLink:
 
     def kill(self) -> None:
         """End the process now; `on_end` follows."""
-        self.process.send(signal.SIGKILL)
+        if self.process is not None:
+            self.process.send(signal.SIGKILL)
+        else:  # it was to be made from a snapshot, and has not come
+            self._finish(None)
+
+    def abandon(self) -> None:
+        """Kill the process, and hear no more of it."""
+        self._on_frame = lambda kind, payload: None
+        self._on_output = lambda owner, pieces: None
+        self._on_end = lambda link, code: link.forget_stacks()
+        self._on_snapshot = lambda snapshot: os.close(snapshot.channel)
+        self.kill()
+
+    @property
+    def snapshot_is_on_its_way(self) -> bool:
+        """A copy was made, or is being made, that has not reported yet."""
+        number = None if self.closed else self._output.parked()
+        return number is not None and number != self._reported
 
     def collect(self) -> None:
         """Take all output that is there at this moment, in order: frames, then the page, then the pipes."""
@@ -122,31 +155,35 @@ class WorkerLink:
 
     # -- start and end -----------------------------------------------------------------------------------------------
 
-    def _start(self, python: str, helpers: str) -> None:
+    def _start(self, beget: Callable[[list[int], int, int], processes.Process | None]) -> None:
         ends: list[int] = []
         try:
             for _ in range(5):
                 ends += os.pipe()
             page, self._stacks = _memory(PAGE_BYTES), _memory(0)
             ends += [page, self._stacks]
+            for end in socketpair(AF_UNIX, SOCK_SEQPACKET):
+                ends.append(end.detach())
             requests, self._requests, self._answers, answers, life, self._life, out_read, out, err_read, err = ends[:10]
+            self._reports, reports = ends[12:]
             self._page = mmap.mmap(page, PAGE_BYTES)
-            files = [requests, answers, life, out_read, err_read, page, self._stacks]
-            for fd in (self._requests, self._answers, out_read, err_read):
+            for fd in (self._requests, self._answers, out_read, err_read, self._reports):
                 os.set_blocking(fd, False)
-            command = [python, "-u", WORKER_FILE, "{first}", helpers]
-            self.process = processes.spawn(command, os.environ, files, out, err)
+            process = beget([requests, answers, life, out_read, err_read, page, self._stacks, reports], out, err)
         except (OSError, WorkerUnavailable) as error:
             for fd in ends:
                 os.close(fd)
             if isinstance(error, WorkerUnavailable):
                 raise
-            raise WorkerUnavailable(f"a worker's pipes cannot be made: {error.strerror}") from None
+            raise WorkerUnavailable(f"a worker's files cannot be made: {error.strerror}") from None
         self._pipes = {out_read: STDOUT, err_read: STDERR}
-        for fd in (requests, answers, life, out, err, page):
+        for fd in (requests, answers, life, out, err, page, reports):
             os.close(fd)
+        if process is not None:
+            self.adopt(process)
 
     def _ended(self) -> None:
+        assert self.process is not None
         code = self.process.reap()
         if code is not None:
             self._finish(code)
@@ -156,22 +193,53 @@ class WorkerLink:
             self._ending = True
             if code is not None:
                 self.collect()
+                self._await_report()
             self._close()
-            self._on_end(code)
+            self._on_end(self, code)
 
     def _close(self) -> None:
         self.closed = True
-        for fd in (self._answers, self.process.end_fd, *self._pipes):
+        if self.process is not None:
+            self._loop.forget(self.process.end_fd)
+            self.process.close()
+        for fd in (self._answers, self._reports, *self._pipes):
             self._loop.forget(fd)
-        self.hang_up()
-        self.process.close()
-        self._page.close()
-        for fd in (self._answers, self._life, *self._pipes):
             os.close(fd)
+        self.hang_up()
+        self._page.close()
+        os.close(self._life)
 
     def forget_stacks(self) -> None:
         """Close the last file, after `stacks` has been read."""
         os.close(self._stacks)
+
+    # -- snapshots ---------------------------------------------------------------------------------------------------
+
+    def _read_reports(self) -> None:
+        reports = socket(fileno=self._reports)
+        try:
+            while True:
+                report, ancillary, _, _ = reports.recvmsg(REPORT.size, CMSG_SPACE(4), MSG_CMSG_CLOEXEC)
+                if not report:
+                    self._loop.forget(self._reports)
+                    return
+                number, pid, threads = REPORT.unpack(report)
+                channel = int.from_bytes(ancillary[0][2][:4], "little")
+                self._reported = number
+                self._on_snapshot(Snapshot(number, pid, channel, threads))
+        except BlockingIOError:
+            return
+        finally:
+            reports.detach()
+
+    def _await_report(self) -> None:
+        """A copy that was made right before the end may not have reported yet."""
+        waiting = poll()
+        waiting.register(self._reports, POLLIN)
+        deadline = monotonic() + _REPORT_SECONDS
+        while self.snapshot_is_on_its_way and monotonic() < deadline:
+            if waiting.poll((deadline - monotonic()) * 1000):
+                self._read_reports()
 
     # -- the pipes ---------------------------------------------------------------------------------------------------
 
@@ -195,8 +263,9 @@ class WorkerLink:
             self._garbage()
 
     def _garbage(self) -> None:
-        self.kill()
-        self.process.reap(wait=True)
+        if self.process is not None:
+            self.process.send(signal.SIGKILL)
+            self.process.reap(wait=True)
         self._finish(None)
 
     def _write(self) -> None:

@@ -128,6 +128,20 @@ class Interpreter:
                 loop.remove_reader(fd)
             self.surroundings.leave()
 
+    def wake_up_elsewhere(self) -> None:
+        """This process is a copy, made by fork, that goes on for the one it was copied from."""
+        popen = getattr(sys.modules.get("subprocess"), "Popen", None)
+        if popen is not None:
+            import gc
+
+            for found in gc.get_objects():
+                if type(found) is popen and found.returncode is None:
+                    found.returncode = -signal.SIGKILL  # it was another process's child, and ends with that
+        loop = self._event_loop
+        if loop is not None and not loop.is_closed():
+            loop._close_self_pipe()
+            loop._make_self_pipe()
+
     # -- running -----------------------------------------------------------------------------------------------------
 
     def _run(self, number: int, source: str, filename: str, silent: bool) -> Outcome:

@@ -29,9 +29,11 @@ _PLACE = struct.Struct("<QQ")  # place of the first byte, number of the request 
 _USED = struct.Struct("<Q")
 _RECORD = struct.Struct("<BI")
 
-# The page: _PLACE at 0, _USED at 16, the interrupt's target at 24 (written by the parent), records from 64 on.
+# The page: _PLACE at 0, _USED at 16, the interrupt's target at 24 (written by the parent), one more than the number of
+# the request after which a snapshot was last taken at 32, records from 64 on.
 _USED_AT = 16
 _TARGET_AT = 24
+_PARKED_AT = 32
 _DATA_AT = 64
 
 Piece = "tuple[int, bytes]"  # (STDOUT, b"hello\n")
@@ -48,6 +50,12 @@ class OutputBuffer:
         self._owner = 0
         self._record_at = 0  # where the open record starts; 0 where none is open
         self._stream = 0
+        self._restart()
+
+    def use(self, page: mmap.mmap) -> None:
+        """Begin anew in another page: this process has become another worker."""
+        self._page = page
+        self._place = self._owner = 0
         self._restart()
 
     def append(self, stream: int, data: bytes) -> None:
@@ -93,6 +101,10 @@ class OutputBuffer:
         (target,) = _USED.unpack_from(self._page, _TARGET_AT)
         _USED.pack_into(self._page, _TARGET_AT, 0)
         return int(target)
+
+    def note_parked(self, number: int | None) -> None:
+        """A copy of the state after request `number` is made now, or was, and will report; None: it could not be made."""
+        _USED.pack_into(self._page, _PARKED_AT, 0 if number is None else number + 1)
 
     def _open(self, stream: int) -> None:
         self._seal()
@@ -140,6 +152,12 @@ class OutputReader:
         if _PLACE.unpack_from(self._page) != (place, owner):
             return owner, []  # handed over meanwhile: its frame is on the way
         return owner, self._new_pieces(place, data)
+
+    def parked(self) -> int | None:
+        """The request after which the writer has last begun to make a copy of itself; None if it never did."""
+        assert self._page is not None
+        (number,) = _USED.unpack_from(self._page, _PARKED_AT)
+        return int(number) - 1 if number else None
 
     def aim_interrupt(self, owner: int) -> None:
         """Name the request that the next SIGINT is meant for, so that it cannot hit a later one."""

@@ -96,6 +96,14 @@ TABLE: tuple[Setting, ...] = (
         None,
         "The interpreter of the worker, such as one of another virtual environment.",
     ),
+    Setting(
+        "snapshots",
+        "JSON_REPL_SNAPSHOTS",
+        ("auto", "always", "off"),
+        "auto",
+        "When the worker's state is kept in a copy: after each answer while that costs little, always, or never.",
+    ),
+    Setting("snapshot_keep", "JSON_REPL_SNAPSHOT_KEEP", "bytes", 8, "How many snapshots are kept to return to."),
     Setting("fail_fast", "JSON_REPL_FAIL_FAST", "flag", False, "Stop at the first request that fails; exit status 1."),
     Setting("check", "JSON_REPL_CHECK", "flag", False, "Exit with status 1 if any request failed."),
     Setting(
@@ -124,6 +132,8 @@ class Settings:
     fallback: str
     ready: str
     python: str | None
+    snapshots: str
+    snapshot_keep: int
     fail_fast: bool
     check: bool
     helpers: str | None

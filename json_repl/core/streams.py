@@ -19,7 +19,7 @@ __all__ = ["STDERR", "STDOUT", "Capture", "CapturedBytes", "empty_stdin", "high_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Buffer  # type: ignore[attr-defined]
+    from collections.abc import Buffer, Callable  # type: ignore[attr-defined]
 
 # User code's print() comes here with its own builtins in force.
 _bytes, _len, _memoryview, _type, _OSError = bytes, len, memoryview, type, OSError
@@ -75,6 +75,7 @@ class Capture:
         for fd in self._streams:
             self._poll.register(fd, select.POLLIN)
         self._forked = False
+        self.copied_by_us: Callable[[], bool] = lambda: False
         os.register_at_fork(after_in_child=self._leave_to_the_pipes)
 
     def text_streams(self) -> tuple[io.TextIOWrapper, io.TextIOWrapper, io.TextIOWrapper]:
@@ -127,7 +128,7 @@ class Capture:
 
     def _leave_to_the_pipes(self) -> None:
         # A child that user code forked has no answer of its own: what it prints goes the way of any child's output.
-        self._forked = True
+        self._forked = self._forked or not self.copied_by_us()
 
 
 def poll_anyhow(poll: select.poll, timeout: float | None) -> list[tuple[int, int]]:

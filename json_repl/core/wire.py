@@ -25,7 +25,7 @@ REPLY = 8  # parent: what the session says to that
 FAILURE = 9  # child: the method of a CALL failed, and why
 
 # The child's files, in this order from the number that its command line names.
-CHILD_FDS = ("requests", "answers", "life", "out", "err", "page", "stacks")
+CHILD_FDS = ("requests", "answers", "life", "out", "err", "page", "stacks", "reports")
 
 # Has the child write every thread's stack: a number that no program uses for itself.
 DUMP_SIGNAL = int(signal.SIGRTMIN) + 7 if hasattr(signal, "SIGRTMIN") else int(signal.SIGUSR2)

@@ -1,0 +1,236 @@
+"""Child side: copies of a worker, parked by fork, from which new workers are made.
+
+    live worker --park--> parked copy, which waits on a channel of its own
+                             |
+    parent --"go", new files-+--fork--> a live worker in the state that the copy has kept
+
+A parked copy runs no user code, holds nothing of the session open but its channel, and ends when that does. It stays
+when a worker is made from it, so that the same state can be had again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import stat
+import struct
+import sys
+from _socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
+from time import perf_counter
+
+from json_repl.core import wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+SMALL_SECONDS = 0.005  # a snapshot that costs no more is taken after every answer
+LONG_FACTOR = 10  # a larger one, when the request ran for so many times its cost ...
+BURST_SHARE = 0.2  # ... or snapshots take no more than this share of the time ...
+IDLE_FACTOR = 3  # ... or the session has been idle for so many times its cost
+
+REPORT = struct.Struct("<QQQ")  # request number, pid, threads of the user's that the copy lacks
+_FD = struct.Struct("<i")
+_HANDED = len(wire.CHILD_FDS) + 2  # files that come with "go": ours, and fd 1 and 2
+_HARMLESS_DEVICES = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}  # null, zero, full, random, urandom
+
+_ALL_SIGNALS = signal.valid_signals()
+_LIVE, _COPY, _FAILED = "live", "copy", "failed"
+
+# User code may spoil modules.
+_fork, _waitpid, _exit, _mask = os.fork, os.waitpid, os._exit, signal.pthread_sigmask
+
+
+class Parking:
+    """Takes snapshots of this process.
+
+    Args:
+        fd: our private files, by their names in `wire.CHILD_FDS`.
+        mode: "auto", "always" or "off".
+        note: tells the parent for which request a copy is about to report.
+        resume: makes a copy a live worker, once it has its new files.
+    """
+
+    def __init__(
+        self, fd: dict[str, int], mode: str, note: Callable[[int | None], None], resume: Callable[[], None]
+    ) -> None:
+        self.under_way = False  # the fork that goes on now is ours
+        self.due: int | None = None  # the request whose state no copy holds yet
+        self._fd = fd
+        self.mode = mode
+        self._note = note
+        self._resume = resume
+        self._cost = 0.0  # seconds that the last one took
+        self._last = perf_counter()
+        self._captured = {stream: _identity(stream) for stream in (1, 2)}
+
+    def after_answer(self, number: int, elapsed: float) -> None:
+        """A request that took `elapsed` seconds was answered: take a snapshot now if that costs little."""
+        if self.mode == "off":
+            return
+        self.due = number
+        if (
+            self.mode == "always"
+            or self._cost <= max(SMALL_SECONDS, elapsed / LONG_FACTOR)
+            or self._cost <= BURST_SHARE * (perf_counter() - self._last)
+        ):
+            self.park(number)
+
+    def patience(self) -> float | None:
+        """Seconds of idleness after which a snapshot that is due should be taken; None: none is due."""
+        return None if self.due is None else self._cost * IDLE_FACTOR
+
+    def park(self, number: int) -> bool:
+        """Leave a copy behind, in the state after request `number`.
+
+        Returns in the live worker (whether it was done), and, when its time has come, in a copy of that copy.
+        """
+        self.due = None
+        started = perf_counter()
+        threading, random = sys.modules.get("threading"), sys.modules.get("random")
+        self._lost_threads = threading.active_count() - 1 if threading is not None else 0
+        dice = random.getstate() if random is not None else None
+        mask = _mask(signal.SIG_BLOCK, _ALL_SIGNALS)
+        try:
+            self._note(number)  # before, as this process may be killed at any moment
+            role = self._double_fork()
+            if role is _FAILED:
+                self._note(None)
+            elif role is _COPY:
+                if dice is not None:  # forking has made other dice of them
+                    random.setstate(dice)  # type: ignore[union-attr]
+                self._wait_for_our_time(number)
+        finally:
+            _mask(signal.SIG_SETMASK, mask)
+        self._last = perf_counter()
+        self._cost = self._last - started if role is _LIVE else self._cost
+        return role is not _FAILED
+
+    def _double_fork(self) -> str:
+        # The new process is nobody's child here: user code can neither wait for it nor see it. It becomes a child of
+        # the session, which adopts orphans.
+        self.under_way = True
+        try:
+            child = _fork()
+            if child == 0:
+                try:
+                    grandchild = _fork()
+                except OSError:
+                    _exit(1)
+                if grandchild:
+                    _exit(0)
+                return _COPY
+        except OSError:  # no memory, or too many processes: then there is no snapshot of this state
+            return _FAILED
+        finally:
+            self.under_way = False
+        status = 0
+        try:
+            _, status = _waitpid(child, 0)
+        except ChildProcessError:  # user code has SIGCHLD ignored
+            pass
+        _swallow_sigchld()
+        return _FAILED if status else _LIVE
+
+    # -- in the copy -------------------------------------------------------------------------------------------------
+
+    def _wait_for_our_time(self, number: int) -> None:
+        try:
+            os.setsid()  # out of the reach of what is sent to the session's group
+            channel, far_end = socketpair(AF_UNIX, SOCK_SEQPACKET)
+            self._let_go(keep={channel.fileno(), far_end.fileno()})
+            report = REPORT.pack(number, os.getpid(), self._lost_threads)
+            reports = socket(fileno=self._fd["reports"])
+            reports.sendmsg([report], [(SOL_SOCKET, SCM_RIGHTS, _FD.pack(far_end.fileno()))])
+            reports.detach()
+            far_end.close()
+            while True:
+                files = _receive_files(channel)
+                if files is None:
+                    _exit(0)
+                if self._double_fork() is _COPY:
+                    break
+                for file in files:
+                    os.close(file)
+            channel.close()
+            os.setsid()
+            self._take_files(files)
+            self._resume()
+        except BaseException:  # whatever it is: this copy must not go on as a second live worker
+            _exit(1)
+
+    def _let_go(self, keep: set[int]) -> None:
+        """Hold no pipe, socket, lock, port or file offset of the session."""
+        keep |= {self._fd[name] for name in ("out", "err", "page", "stacks", "reports")}
+        keep |= {stream for stream in (1, 2) if _identity(stream) == self._captured[stream]}
+        dead, other_end = socketpair()
+        other_end.close()  # whoever reads from it meets the end, whoever writes a broken pipe
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            if fd in keep or fd == dead.fileno():
+                continue
+            try:
+                status = os.fstat(fd)
+            except OSError:  # that of the listing itself
+                continue
+            if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+                replaced = _reopen(fd)
+            else:
+                replaced = stat.S_ISCHR(status.st_mode) and status.st_rdev in _HARMLESS_DEVICES
+            if not replaced:
+                os.dup2(dead.fileno(), fd, inheritable=os.get_inheritable(fd))
+        dead.close()
+
+    def _take_files(self, files: list[int]) -> None:
+        *private, out, err = files
+        for name, file in zip(wire.CHILD_FDS, private):
+            os.dup2(file, self._fd[name], inheritable=False)
+        for stream, file in ((1, out), (2, err)):
+            if _identity(stream) == self._captured[stream]:
+                os.dup2(file, stream)
+            self._captured[stream] = _identity(file)
+        for file in files:
+            os.close(file)
+
+
+def _swallow_sigchld() -> None:
+    # All signals are blocked here. The one of our own child is taken away, unless a child of the user's has ended too.
+    try:
+        if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return
+    except ChildProcessError:
+        pass
+    signal.sigtimedwait({signal.SIGCHLD}, 0)
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _reopen(fd: int) -> bool:
+    """Give `fd` an open file of its own, at the same offset; False where that cannot be had."""
+    try:
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL) & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC)
+        own = os.open(f"/proc/self/fd/{fd}", flags)
+    except OSError:
+        return False
+    try:
+        os.lseek(own, os.lseek(fd, 0, os.SEEK_CUR), os.SEEK_SET)
+    except OSError:
+        pass
+    os.dup2(own, fd, inheritable=os.get_inheritable(fd))
+    os.close(own)
+    return True
+
+
+def _receive_files(channel: socket) -> list[int] | None:
+    """The files that come with the next message; None at the end of the channel."""
+    message, ancillary, _, _ = channel.recvmsg(16, CMSG_SPACE(_HANDED * _FD.size))
+    if not message:
+        return None
+    return [number for *_, data in ancillary for (number,) in _FD.iter_unpack(data)]

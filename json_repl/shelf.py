@@ -1,0 +1,130 @@
+"""Parent side: the parked copies of one session's worker: which states can be returned to."""
+
+from __future__ import annotations
+
+import os
+from _socket import SCM_RIGHTS, SOL_SOCKET, socket
+from time import monotonic
+
+from json_repl import processes
+from json_repl.loop import GONE, Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_REAP_SECONDS = 0.02  # a copy that was let go of has ended by then, mostly
+
+
+class Snapshot:
+    """One parked copy.
+
+    Args:
+        number: of the request after which it was made; 0: before any.
+        pid: of the copy.
+        channel: our end of its channel; the copy ends when it is closed.
+        threads: how many of the user's threads it lacks.
+    """
+
+    __slots__ = ("born", "channel", "number", "pid", "threads")
+
+    def __init__(self, number: int, pid: int, channel: int, threads: int) -> None:
+        self.number = number
+        self.pid = pid
+        self.channel = channel
+        self.threads = threads
+        self.born = monotonic()
+
+    def make_worker(self, files: Sequence[int]) -> None:
+        """Have the copy make a live worker of itself, which gets these files; it says READY on one of them.
+
+        Raises:
+            OSError: the copy has ended.
+        """
+        channel = socket(fileno=self.channel)
+        try:
+            packed = b"".join(file.to_bytes(4, "little") for file in files)
+            channel.sendmsg([b"go"], [(SOL_SOCKET, SCM_RIGHTS, packed)])
+        finally:
+            channel.detach()
+
+    def private_bytes(self) -> int:
+        """Memory that this copy alone holds; what it shares with others is not counted."""
+        try:
+            with open(f"/proc/{self.pid}/smaps_rollup") as file:
+                return 1024 * sum(int(line.split()[1]) for line in file if line.startswith("Private_"))
+        except (OSError, ValueError):
+            return 0
+
+
+class Shelf:
+    """Holds at most `keep` snapshots beside the first: the newer, the closer together."""
+
+    def __init__(self, loop: Loop, keep: int) -> None:
+        self._loop = loop
+        self._keep = max(keep, 1)
+        self._snapshots: dict[int, Snapshot] = {}  # by number, oldest first
+        self._ending: list[int] = []  # pids of copies that were let go of
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        return iter([*self._snapshots.values()])
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Put a new one there, and let go of the one that is missed least, if there are too many."""
+        self.drop(snapshot.number)
+        self._snapshots[snapshot.number] = snapshot
+        processes.hold(snapshot.pid)
+        self._loop.watch(snapshot.channel, lambda: self._gone(snapshot), GONE)
+        if len([number for number in self._snapshots if number]) > self._keep:
+            self.drop(self._least_missed())
+
+    def newest(self) -> Snapshot | None:
+        """The one of the latest state."""
+        return self._snapshots[max(self._snapshots)] if self._snapshots else None
+
+    def get(self, number: int) -> Snapshot | None:
+        """That of the state after request `number`."""
+        return self._snapshots.get(number)
+
+    def drop(self, number: int) -> None:
+        """Let go of one; it ends."""
+        snapshot = self._snapshots.pop(number, None)
+        if snapshot is not None:
+            self._loop.forget(snapshot.channel)
+            os.close(snapshot.channel)
+            self._ending.append(snapshot.pid)
+            self._loop.call_in(_REAP_SECONDS, self._reap)
+
+    def drop_after(self, number: int) -> None:
+        """Let go of all later states."""
+        for later in [found for found in self._snapshots if found > number]:
+            self.drop(later)
+
+    def clear(self) -> None:
+        """Let go of all, and wait until they have ended."""
+        for number in [*self._snapshots]:
+            self.drop(number)
+        for pid in self._ending:
+            processes.reap_held(pid, wait=True)
+        self._ending.clear()
+
+    def _least_missed(self) -> int:
+        # Spacing grows with age: the one goes whose neighbours lie closest together for how old they are.
+        numbers = sorted(number for number in self._snapshots if number)
+        newest = numbers[-1]
+        candidates = range(len(numbers) - 1)
+
+        def gap_for_its_age(place: int) -> float:
+            before = numbers[place - 1] if place else 0
+            return (numbers[place + 1] - before) / (newest - numbers[place] + 1)
+
+        return numbers[min(candidates, key=gap_for_its_age)]
+
+    def _gone(self, snapshot: Snapshot) -> None:
+        if self._snapshots.get(snapshot.number) is snapshot:
+            self.drop(snapshot.number)
+
+    def _reap(self) -> None:
+        self._ending = [pid for pid in self._ending if not processes.reap_held(pid)]
+        if self._ending:
+            self._loop.call_in(_REAP_SECONDS * 10, self._reap)

@@ -1,0 +1,190 @@
+"""Parent side: where a session's worker comes from: a fresh process, or a parked copy of an earlier one.
+
+boot   --> spawn, wait for READY; up to three more times with pauses; then given up
+revive --> the given copy, else the next older one, ...; then boot
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from time import monotonic
+
+from json_repl import processes
+from json_repl.core import log, wire
+from json_repl.core.errors import WorkerUnavailable
+from json_repl.loop import Loop, Timer
+from json_repl.shelf import Shelf, Snapshot
+from json_repl.turn import RESTARTS
+from json_repl.worker_link import WORKER_FILE, WorkerLink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Customer(Protocol):
+        """Who the worker is for."""
+
+        def on_ready(self, origin: Snapshot | None) -> None:
+            """The worker can take requests. It was made from `origin`, or is fresh."""
+
+        def on_given_up(self, why: str) -> None:
+            """There will be no worker."""
+
+        def on_frame(self, kind: int, payload: bytes) -> None:
+            """A frame of the ready worker."""
+
+        def on_output(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
+            """Output of request `owner`, or of none (0)."""
+
+        def on_snapshot(self, snapshot: Snapshot) -> None:
+            """The worker has parked a copy."""
+
+        def on_lost(self, code: int | None, stacks: list[str]) -> None:
+            """The ready worker has ended."""
+
+
+PAUSES = (0.05, 0.2, 0.8)  # seconds before each restart of a worker that did not come up
+BOOT_SECONDS = 20.0  # a worker that has not said that it is ready by then is not coming
+REVIVE_SECONDS = 2.0  # the same for one that is made from a copy
+HEALTHY_SECONDS = 10.0  # a worker that lived so long has its failed starts forgiven, as in jupyter_client's restarter
+REFUSED = 3  # exit status of a worker that cannot boot and has said why (gunicorn's WORKER_BOOT_ERROR)
+
+
+class Supply:
+    """Holds the worker of one session.
+
+    Args:
+        customer: gets the news.
+        python: the interpreter; by default the one that runs this.
+        helpers, snapshots: as in the settings JSON_REPL_HELPERS and JSON_REPL_SNAPSHOTS.
+    """
+
+    def __init__(
+        self, customer: Customer, loop: Loop, shelf: Shelf, python: str | None, helpers: str | None, snapshots: str
+    ) -> None:
+        self.link: WorkerLink | None = None
+        self.ready = False  # the worker can take a request
+        self.given_up: str | None = None  # why there will be no worker, until `forgive`
+        self.failed_starts = 0
+        self._customer = customer
+        self._loop = loop
+        self._shelf = shelf
+        self._command = [python or sys.executable, "-u", WORKER_FILE, "{first}", helpers or "", snapshots]
+        self._timer: Timer | None = None  # until the worker is ready, or the next start
+        self._born = 0.0
+        self._words = b""  # what a worker that does not come up says
+        self._origin: Snapshot | None = None  # of the worker that is being made
+
+    @property
+    def under_way(self) -> bool:
+        """A worker is there, or is coming."""
+        return self.link is not None or self._timer is not None
+
+    def boot(self) -> None:
+        """Make a fresh worker."""
+        self._make(None)
+
+    def revive(self, snapshot: Snapshot | None) -> None:
+        """Make a worker from `snapshot`, or the next older one that still can; a fresh one where there is none."""
+        self._make(snapshot)
+
+    def forgive(self) -> None:
+        """Begin to count failures anew."""
+        self.given_up = None
+        self.failed_starts = 0
+
+    def let_go(self) -> WorkerLink | None:
+        """Give the worker out of hand: nothing more is heard of it here."""
+        if self._timer is not None:
+            self._timer.cancel()
+        link, self.link, self.ready, self._timer = self.link, None, False, None
+        return link
+
+    def _make(self, origin: Snapshot | None) -> None:
+        self._origin = origin
+        self._words = b""
+        self._born = monotonic()
+        try:
+            self.link = WorkerLink(
+                self._loop, self._beget, self._on_frame, self._on_output, self._on_end, self._customer.on_snapshot
+            )
+        except WorkerUnavailable as error:
+            self._timer = None
+            self._failed(str(error), hopeless=error.hopeless)
+            return
+        self._timer = self._loop.call_in(REVIVE_SECONDS if origin else BOOT_SECONDS, self._is_late)
+
+    def _beget(self, files: list[int], out: int, err: int) -> processes.Process | None:
+        if self._origin is None:
+            return processes.spawn(self._command, os.environ, files, out, err)
+        self._origin.make_worker([*files, out, err])
+        return None
+
+    def _is_late(self) -> None:
+        self._timer = None
+        if self.link is not None:
+            log.warning("a worker has not become ready in time and is killed")
+            self.link.kill()
+
+    def _on_frame(self, kind: int, payload: bytes) -> None:
+        if self.ready or kind != wire.READY:
+            self._customer.on_frame(kind, payload)
+            return
+        assert self.link is not None
+        pid = int(wire.unpack_texts(payload)[0] or 0)
+        if self.link.process is None:
+            self.link.adopt(processes.Process(pid))
+        self.ready = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        log.debug(f"worker {pid} is ready" + (f", as after request {self._origin.number}" if self._origin else ""))
+        self._customer.on_ready(self._origin)
+
+    def _on_output(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
+        if self.ready or self.link is None:
+            self._customer.on_output(owner, pieces)
+        else:
+            self._words += b"".join(data for _, data in pieces)
+
+    def _on_end(self, link: WorkerLink, code: int | None) -> None:
+        was_ready = self.ready
+        self.let_go()
+        stacks = link.stacks()
+        link.forget_stacks()
+        if link.process is not None:
+            end_family_later(self._loop, link.process.pid)
+        if was_ready:
+            if monotonic() - self._born >= HEALTHY_SECONDS:
+                self.failed_starts = 0
+            self._customer.on_lost(code, stacks)
+            return
+        words = self._words.decode("utf-8", "replace").strip().splitlines()
+        text = "did not answer" if code is None else processes.exit_text(code)
+        why = f"the worker {text} before it was ready" + (f": {words[-1]}" if words else "")
+        self._failed(why, hopeless=code == REFUSED)
+
+    def _failed(self, why: str, *, hopeless: bool) -> None:
+        if self._origin is not None:
+            log.warning(f"{why}; an older state is taken")
+            self._shelf.drop(self._origin.number)
+            self._make(self._shelf.newest())
+            return
+        self.failed_starts += 1
+        if hopeless or self.failed_starts > RESTARTS:
+            self.given_up = why
+            self._customer.on_given_up(why)
+            return
+        pause = PAUSES[self.failed_starts - 1]
+        log.warning(f"{why}; trying again in {pause:g} s ({self.failed_starts} of {RESTARTS})")
+        self._timer = self._loop.call_in(pause, self.boot)
+
+
+def end_family_later(loop: Loop, pid: int) -> None:
+    """End what a worker has left behind, when the next answer need not wait for that."""
+    if processes.leaves_something(pid):
+        loop.call_in(_LATER_SECONDS, lambda: processes.end_family(pid))
+
+
+_LATER_SECONDS = 0.05  # copies that were made right before have reported by then, and are spared
