@@ -26,7 +26,7 @@ from json_repl.core.outcome import Outcome
 from json_repl.core.output import STDERR, STDOUT
 from json_repl.loop import Loop
 from json_repl.shelf import Shelf, Snapshot
-from json_repl.supply import Supply, end_family_later
+from json_repl.supply import Supply
 from json_repl.turn import RESTARTS, Turn, crash, failure, is_timeout, was_taken_away
 
 TYPE_CHECKING = False
@@ -170,8 +170,7 @@ class WorkerManager:
         if link is not None and link.process is not None:
             link.kill()
             link.process.reap(wait=True)
-            if processes.leaves_something(link.process.pid):
-                processes.end_family(link.process.pid)
+            _end_all(link.process.pid)
         self._shelf.clear()
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
@@ -186,8 +185,8 @@ class WorkerManager:
         while not link.closed:
             self._loop.turn()
         patience.cancel()
-        if link.process is not None and processes.leaves_something(link.process.pid):
-            processes.end_family(link.process.pid)
+        if link.process is not None:
+            _end_all(link.process.pid)
 
     def take_loss(self) -> dict[str, object]:
         """What an answer must tell of state that was lost since the last one."""
@@ -390,7 +389,7 @@ class WorkerManager:
         if link is not None:
             link.abandon()
             if link.process is not None:
-                end_family_later(self._loop, link.process.pid)
+                self._supply.end_what_is_left(link.process.pid)
         self.epoch += 1
 
         def arrived() -> None:
@@ -412,3 +411,9 @@ class WorkerManager:
         names, count = self._names.get(self._timeline[-1], ([], 0))
         self._loss = {"state": ends.LOST, "lost_names": names, "lost_count": count}
         self._timeline.clear()
+
+
+def _end_all(pid: int) -> None:
+    processes.end_group(pid)
+    if processes.leaves_something(pid):
+        processes.end_orphans({pid})

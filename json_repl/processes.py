@@ -14,7 +14,9 @@ from json_repl.core.errors import WorkerUnavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    import psutil
 
 KILL_SECONDS = 2.0  # for killed processes to be gone; one that sits in the kernel is not waited for any longer
 
@@ -189,24 +191,48 @@ def leaves_something(pid: int) -> bool:
     return True
 
 
-def end_family(pid: int) -> None:
-    """Kill all that a worker, which has ended, has left behind: its session, and the orphans that became ours."""
+def end_group(pid: int) -> None:
+    """Kill what is left in the process group that a worker, which has ended, has led; its parked copies are not in it."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def end_orphans(dead: set[int], born_before: int | None = None) -> None:
+    """Kill what `dead` workers have left behind: in the sessions that they led, and what has become our child by that.
+
+    Of our children younger than `born_before` (see `birth`) none is killed: a copy that a live worker makes is one.
+    """
+    ours, own_session = os.getpid(), os.getsid(0)
+
+    def is_left(process: psutil.Process) -> bool:
+        session = os.getsid(process.pid)
+        orphan = session != own_session and process.ppid() == ours
+        return session in dead or (orphan and (born_before is None or birth(process.pid) <= born_before))
+
+    _kill_all(is_left)
+
+
+def birth(pid: int) -> int:
+    """When a process began, in the system's ticks since its own start; 0 if it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except OSError:
+        return 0
+
+
+def _kill_all(chosen: Callable[[psutil.Process], bool]) -> None:
     try:
         import psutil
     except ImportError:
-        log.warning("psutil is not installed: what a worker leaves behind outside its process group is not ended")
-        try:
-            os.killpg(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
+        log.warning("psutil is not installed: what a worker leaves behind is not ended")
         return
-    ours, own_session = os.getpid(), os.getsid(0)
     victims: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
-            session = os.getsid(process.pid)
-            orphan = process.pid not in _workers and session != own_session and process.ppid() == ours
-            if session == pid or orphan:
+            if process.pid not in _workers and chosen(process):
                 victims.update((child.pid, child) for child in (process, *process.children(recursive=True)))
         except (ProcessLookupError, PermissionError, psutil.Error):
             continue

@@ -20,6 +20,7 @@ from json_repl.worker_link import WORKER_FILE, WorkerLink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     class Customer(Protocol):
@@ -48,6 +49,7 @@ PAUSES = (0.05, 0.2, 0.8)  # seconds before each restart of a worker that did no
 BOOT_SECONDS = 20.0  # a worker that has not said that it is ready by then is not coming
 REVIVE_SECONDS = 2.0  # the same for one that is made from a copy
 HEALTHY_SECONDS = 10.0  # a worker that lived so long has its failed starts forgiven, as in jupyter_client's restarter
+ORPHANS_SECONDS = 0.5  # copies that were made about the time of a worker's end have reported by then
 REFUSED = 3  # exit status of a worker that cannot boot and has said why (gunicorn's WORKER_BOOT_ERROR)
 
 
@@ -67,6 +69,8 @@ class Supply:
         self.ready = False  # the worker can take a request
         self.given_up: str | None = None  # why there will be no worker, until `forgive`
         self.failed_starts = 0
+        self._dead: set[int] = set()  # workers whose orphans have not been looked for
+        self._sweeping = False
         self._customer = customer
         self._loop = loop
         self._shelf = shelf
@@ -101,6 +105,27 @@ class Supply:
         link, self.link, self.ready, self._timer = self.link, None, False, None
         return link
 
+    def end_what_is_left(self, pid: int) -> None:
+        """End what a dead worker has left behind: its group at once, and what has left that a little later."""
+        processes.end_group(pid)
+        if processes.leaves_something(pid):
+            self._dead.add(pid)
+
+    def _sweep_after(self, successor: int) -> None:
+        """Look for orphans of dead workers once all copies that their successor makes right now have reported."""
+        if not self._dead or self._sweeping:
+            return
+        dead, birth = self._dead, processes.birth(successor)
+        self._dead, self._sweeping = set(), True
+
+        def sweep() -> None:
+            self._sweeping = False
+            processes.end_orphans(dead, birth)
+            if self.link is not None and self.link.process is not None:
+                self._sweep_after(self.link.process.pid)
+
+        self._loop.call_in(ORPHANS_SECONDS, sweep)
+
     def _make(self, origin: Snapshot | None) -> None:
         self._origin = origin
         self._words = b""
@@ -133,9 +158,14 @@ class Supply:
             return
         assert self.link is not None
         pid = int(wire.unpack_texts(payload)[0] or 0)
-        if self.link.process is None:
-            self.link.adopt(processes.Process(pid))
+        try:
+            if self.link.process is None:
+                self.link.adopt(processes.Process(pid))
+        except ProcessLookupError:  # it has ended again
+            self.link.kill()
+            return
         self.ready = True
+        self._sweep_after(pid)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -149,12 +179,15 @@ class Supply:
             self._words += b"".join(data for _, data in pieces)
 
     def _on_end(self, link: WorkerLink, code: int | None) -> None:
+        if link is not self.link:  # it was let go, and somebody waits for this
+            link.forget_stacks()
+            return
         was_ready = self.ready
         self.let_go()
         stacks = link.stacks()
         link.forget_stacks()
         if link.process is not None:
-            end_family_later(self._loop, link.process.pid)
+            self.end_what_is_left(link.process.pid)
         if was_ready:
             if monotonic() - self._born >= HEALTHY_SECONDS:
                 self.failed_starts = 0
@@ -179,12 +212,3 @@ class Supply:
         pause = PAUSES[self.failed_starts - 1]
         log.warning(f"{why}; trying again in {pause:g} s ({self.failed_starts} of {RESTARTS})")
         self._timer = self._loop.call_in(pause, self.boot)
-
-
-def end_family_later(loop: Loop, pid: int) -> None:
-    """End what a worker has left behind, when the next answer need not wait for that."""
-    if processes.leaves_something(pid):
-        loop.call_in(_LATER_SECONDS, lambda: processes.end_family(pid))
-
-
-_LATER_SECONDS = 0.05  # copies that were made right before have reported by then, and are spared
