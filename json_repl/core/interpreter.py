@@ -171,13 +171,23 @@ class Interpreter:
         return outcome
 
     def _execute(self, statements: CodeType | None, expression: CodeType | None) -> object:
+        codes = [code for code in (statements, expression) if code is not None]
         value = None
-        for code in (statements, expression):
-            if code is not None:
+        if [code for code in codes if code.co_flags & _COROUTINE]:
+            value = self._await(self._execute_in_loop(codes))
+        else:
+            for code in codes:
                 value = self._trace_and_eval(code)
-                if code.co_flags & _COROUTINE:
-                    value = self._await(value)
         return value if expression is not None else None
+
+    async def _execute_in_loop(self, codes: list[CodeType]) -> object:
+        # All of a request that awaits anywhere: its first statement may make a task for the last one to wait for.
+        value = None
+        for code in codes:
+            value = self._trace_and_eval(code)
+            if code.co_flags & _COROUTINE:
+                value = await value  # type: ignore[misc]
+        return value
 
     def _trace_and_eval(self, code: CodeType) -> object:
         trace, profile = self._tracers
