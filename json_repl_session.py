@@ -42,7 +42,7 @@ finally:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from json_repl.parent.local import LocalBackend
@@ -162,6 +162,10 @@ def get_local_backend() -> LocalBackend:
             from json_repl.parent.local import LocalBackend
         if _server is not None:
             imports.set_users_path(_user_path)
+        if USE_SUBPROCESS_WORKER:  # the session has fallen back
+            with imports.ours():
+                from json_repl import processes
+            processes.expect_other_children()
         session.local = LocalBackend(
             session.settings.helpers,
             lambda *question: session.history.answer([str(part) for part in question]),
@@ -184,6 +188,7 @@ def _without_worker(
     else:
         log.warning(f"{error}; the code runs in the session's own process, which isolates nothing")
         outcome = run_locally()
+        outcome.attempts += error.attempts
     outcome.fallback = {"reason": "worker_unavailable", "message": str(error)}
     if session.worker is not None:
         outcome.state = session.worker.take_loss()
@@ -209,7 +214,8 @@ def main() -> None:
     try:
         _settings = Settings(os.environ, **given)
     except SettingError as error:
-        sys.exit(f"json-repl-session: {error}")
+        log.say(str(error))
+        sys.exit(2)
     USE_SUBPROCESS_WORKER = _settings.worker
     log.debugging = _settings.debug
     session = _default_session()
@@ -273,10 +279,18 @@ def _start_worker_early() -> None:
 
 
 def _handle_signals(session: Session, server: Server, on_terminal: bool) -> None:
+    # Local code is interrupted in the handler, all else from the loop: a handler may come in the middle of anything.
+    wake_read, wake_write = (streams.high_duplicate(fd) for fd in _pipe())
+
     def on_interrupt(signum: int, frame: object) -> None:
         if session.local is not None and session.local.number:
             session.local.interpreter.interrupted(0)
-        elif not server.interrupt_all() and on_terminal and not session.busy:
+        else:
+            os.write(wake_write, b"!")
+
+    def interrupt() -> None:
+        os.read(wake_read, 1)
+        if not server.interrupt_all() and on_terminal and not session.busy:
             raise KeyboardInterrupt
 
     def on_end(signum: int, frame: object) -> None:
@@ -285,17 +299,31 @@ def _handle_signals(session: Session, server: Server, on_terminal: bool) -> None
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
 
+    _loop.watch(wake_read, interrupt)
     signal.signal(signal.SIGINT, on_interrupt)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(signum, on_end)
 
 
+def _pipe() -> Iterator[int]:
+    for fd in os.pipe():
+        yield fd
+        os.close(fd)
+
+
 def _end(session: Session, status: int) -> None:
+    """Give user code's atexit handlers and threads a moment, tell what they print, and exit."""
     if session.worker is not None:
         session.worker.stop(LAST_WORDS_SECONDS)
     if session.local is not None:
-        session.local.flush()
+
+        def enough() -> None:
+            sleep(LAST_WORDS_SECONDS)
+            os._exit(status)
+
+        start_new_thread(enough, ())
+        session.local.last_words()
     late = session.take_late_output()
     if late:
         log.say(f"printed after the last answer:\n{late}")
@@ -303,12 +331,6 @@ def _end(session: Session, status: int) -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.dup2(null, 2)
-
-        def enough() -> None:
-            sleep(LAST_WORDS_SECONDS)
-            os._exit(status)
-
-        start_new_thread(enough, ())
     sys.exit(status)
 
 

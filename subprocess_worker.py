@@ -63,6 +63,7 @@ class Worker:
         # Buffered in C, which keeps what it could not write yet when a signal's handler raises in the middle.
         self._answers = open(fd["answers"], "wb", buffering=_LARGEST_WRITE)
         self._answer_follows = False
+        self._answered: tuple[int, float] | None = None  # the request that was answered last, and how long it took
         self._main_thread = get_ident()
         buffer = OutputBuffer(mmap.mmap(fd["page"], PAGE_BYTES), self._spill)
         self._capture = streams.Capture({streams.STDOUT: fd["out"], streams.STDERR: fd["err"]}, buffer)
@@ -94,6 +95,16 @@ class Worker:
                 self._answer(*received)
             except Exception as error:  # a bug of ours, or user code that has spoiled what we need
                 self._fail(received[0], error)
+            self._after_answer()
+
+    def _after_answer(self) -> None:
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            try:
+                tracebacks.prepare()
+                self._parking.after_answer(*answered)
+            except Exception as error:  # then there is no snapshot of this state, as the parent will find
+                log.warning(f"no snapshot could be taken: {error!r}")
 
     def _say_ready(self) -> None:
         self.send(wire.READY, wire.pack_texts([str(os.getpid()), sys.version.split()[0], sys.executable]))
@@ -101,9 +112,8 @@ class Worker:
     def _wait(self) -> None:
         """Until there is something to read, let the session's tasks go on, or take a snapshot that is due."""
         patience = self._parking.patience()
-        if patience is not None and not self._received:
-            if not poll_anyhow(self._poll, patience * 1000 + 1):
-                self._parking.park(self._parking.due or 0)
+        if patience is not None and not self._received and not poll_anyhow(self._poll, patience * 1000 + 1):
+            self._parking.park(self._parking.due or 0)
         self._interpreter.wait_readable([self._requests])
 
     def _resume(self) -> None:
@@ -145,8 +155,7 @@ class Worker:
             self._capture.end()
             self.send(wire.ANSWER, outcome.to_frame())
             self._answer_follows = False
-            tracebacks.prepare()
-            self._parking.after_answer(number, outcome.elapsed_ms / 1000)
+            self._answered = (number, outcome.elapsed_ms / 1000)
         elif kind == wire.CALL:
             method, params = _loads(payload)
             self.send(wire.RESULT, wire.pack_texts(getattr(self._interpreter, method)(**params)))

@@ -40,7 +40,7 @@ _MOST_REMEMBERED = 1000  # requests whose names are known, for the answer after 
 
 
 class WorkerManager:
-    """One session's worker, made when first needed. All but `execute` and `stop` return at once; the loop does the rest.
+    """One session's worker, made when first needed. All but `execute` and `stop` return at once.
 
     Args:
         loop: the parent's loop; one of its own by default.
@@ -218,6 +218,8 @@ class WorkerManager:
     # -- handing over ------------------------------------------------------------------------------------------------
 
     def _proceed(self) -> None:
+        if self._turn is None and self._call is None:
+            return
         if self.given_up is not None:
             self.on_given_up(self.given_up)
         elif self.ready and self._then is None:
@@ -249,7 +251,8 @@ class WorkerManager:
             turn.deadline = self._loop.call_in(GRACE_SECONDS, self._deadline)
         else:
             link.collect()
-            link.kill()
+            if self._turn is turn and not link.closed:  # else its answer was among what was collected
+                link.kill()
 
     # -- news of the supply ------------------------------------------------------------------------------------------
 
@@ -284,13 +287,20 @@ class WorkerManager:
         if kind == wire.ANSWER and self._turn is not None:
             self._answered(Outcome.from_frame(payload))
         elif kind == wire.QUESTION and self._supply.link is not None:
-            question = [part or "" for part in wire.unpack_texts(payload)]
-            self._supply.link.send(wire.REPLY, marshal.dumps(self._answer_question(question), 4))
+            self._reply([part or "" for part in wire.unpack_texts(payload)])
         elif kind in (wire.RESULT, wire.FAILURE) and self._call is not None:
             call, self._call = self._call, None
             call[1](payload if kind == wire.RESULT else InternalError(f"{wire.unpack_texts(payload)[0]}."))
         else:
             raise WireError("a frame that nobody waits for")
+
+    def _reply(self, question: list[str]) -> None:
+        assert self._supply.link is not None
+        try:
+            reply = self._answer_question(question)
+        except (IndexError, ValueError):
+            raise WireError("a question that is none of ours") from None
+        self._supply.link.send(wire.REPLY, marshal.dumps(reply, 4))
 
     def on_output(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
         """Output of the request that runs, or of none."""
@@ -332,6 +342,8 @@ class WorkerManager:
         assert turn is not None and link is not None
         link.busy = 0
         names, _ = self._names.get(self._timeline[-1] if self._timeline else 0, ([], 0))
+        self._supply.has_served = True
+        processes.reap_orphans()
         self._timeline.append(turn.number)
         self._names[turn.number] = (names if outcome.names is None else outcome.names, outcome.variable_count)
         if len(self._names) > _MOST_REMEMBERED:
@@ -339,6 +351,10 @@ class WorkerManager:
             del self._timeline[:-_MOST_REMEMBERED]
         if turn.killed_for == ends.TIMEOUT:
             is_timeout(outcome, turn, link.stacks())
+            if turn.always:
+                self._again_or_elsewhere(turn, "was interrupted when the time was over")
+                self._proceed()
+                return
         self._end_turn(outcome)
 
     def _settle(self, turn: Turn | None, code: int | None, text: str, stacks: list[str]) -> None:
@@ -355,19 +371,23 @@ class WorkerManager:
             return
         undone = bool(self._loss.get("undone")) or self._loss.get("state") == ends.LOST
         taken_away = was_taken_away(code) and turn.killed_for is None
-        if (turn.always or (taken_away and not undone)) and turn.attempts <= min(turn.retries, RESTARTS):  # case 2
-            log.warning(f"the worker {text} while code ran; it runs again ({turn.attempts} of {turn.retries})")
-            turn.pieces.clear()
-            turn.killed_for = None
-        elif turn.always:
-            self._turn = None
-            turn.done(WorkerUnavailable(f"the worker {text}, {turn.attempts} times"))
+        if turn.always or (taken_away and not undone and turn.attempts <= min(turn.retries, RESTARTS)):  # case 2
+            self._again_or_elsewhere(turn, text)
         elif turn.killed_for == ends.TIMEOUT:  # case 1
             outcome = Outcome(ends.TIMEOUT)
             is_timeout(outcome, turn, stacks)
             self._end_turn(outcome)
         else:  # case 3
             self._end_turn(crash(code, text, stacks, turn))
+
+    def _again_or_elsewhere(self, turn: Turn, text: str) -> None:
+        if turn.attempts <= min(turn.retries, RESTARTS):
+            log.warning(f"the worker {text} while code ran; it runs again ({turn.attempts} of {turn.retries})")
+            turn.pieces.clear()
+            turn.killed_for = None
+        else:
+            self._turn = None
+            turn.done(WorkerUnavailable(f"the worker {text}, {turn.attempts} times", attempts=turn.attempts))
 
     def _end_turn(self, outcome: Outcome) -> None:
         turn, self._turn = self._turn, None

@@ -22,6 +22,8 @@ KILL_SECONDS = 2.0  # for killed processes to be gone; one that sits in the kern
 
 _FIRST_CHILD_FD = 200  # out of the way of what user code opens, and closes
 
+_adopting = False  # orphans become our children
+_has_children_of_its_own = False  # user code that runs in this process has children too, which are not ours to touch
 _workers: set[int] = set()  # pids of processes that somebody holds
 
 
@@ -128,6 +130,10 @@ def spawn(command: Sequence[str], environ: Mapping[str, str], files: Sequence[in
     open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     high = _FIRST_CHILD_FD if open_files > _FIRST_CHILD_FD + len(files) else 3
     first = max(high, *(number + 1 for number in (*files, out, err)))
+    if first + len(files) > open_files:
+        raise WorkerUnavailable(
+            f"too few open files are allowed for a worker (ulimit -n is {open_files})", hopeless=True
+        )
     actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, out, 1),
@@ -166,13 +172,21 @@ def signal_name(code: int) -> str | None:
 
 def adopt_orphans() -> None:
     """Become the parent of what a dead worker leaves behind, so that it can be found and ended. Linux only."""
+    global _adopting
     if not sys.platform.startswith("linux"):
         return
     import ctypes
 
     set_child_subreaper = 36
-    if ctypes.CDLL(None, use_errno=True).prctl(set_child_subreaper, 1, 0, 0, 0) != 0:
+    _adopting = ctypes.CDLL(None, use_errno=True).prctl(set_child_subreaper, 1, 0, 0, 0) == 0
+    if not _adopting:
         log.debug(f"orphans of a worker cannot be adopted: {errno.errorcode.get(ctypes.get_errno(), '?')}")
+
+
+def expect_other_children() -> None:
+    """User code runs in this process from now on: no child is killed or reaped any more because nobody knows it."""
+    global _has_children_of_its_own
+    _has_children_of_its_own = True
 
 
 def leaves_something(pid: int) -> bool:
@@ -192,7 +206,7 @@ def leaves_something(pid: int) -> bool:
 
 
 def end_group(pid: int) -> None:
-    """Kill what is left in the process group that a worker, which has ended, has led; its parked copies are not in it."""
+    """Kill what is left in the process group of a worker that has ended; its parked copies are not in it."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
@@ -205,10 +219,11 @@ def end_orphans(dead: set[int], born_before: int | None = None) -> None:
     Of our children younger than `born_before` (see `birth`) none is killed: a copy that a live worker makes is one.
     """
     ours, own_session = os.getpid(), os.getsid(0)
+    may_be_orphans = _adopting and not _has_children_of_its_own
 
     def is_left(process: psutil.Process) -> bool:
         session = os.getsid(process.pid)
-        orphan = session != own_session and process.ppid() == ours
+        orphan = may_be_orphans and session != own_session and process.ppid() == ours
         return session in dead or (orphan and (born_before is None or birth(process.pid) <= born_before))
 
     _kill_all(is_left)
@@ -246,7 +261,7 @@ def _kill_all(chosen: Callable[[psutil.Process], bool]) -> None:
 
 def reap_orphans() -> None:
     """Reap adopted processes that have ended; workers are left to who holds them."""
-    while True:
+    while _adopting and not _has_children_of_its_own:
         try:
             found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:

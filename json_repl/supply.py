@@ -20,7 +20,6 @@ from json_repl.worker_link import WORKER_FILE, WorkerLink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Protocol
 
     class Customer(Protocol):
@@ -71,12 +70,14 @@ class Supply:
         self.failed_starts = 0
         self._dead: set[int] = set()  # workers whose orphans have not been looked for
         self._sweeping = False
+        self.has_served = False  # it has answered something since it was made
         self._customer = customer
         self._loop = loop
         self._shelf = shelf
         self._command = [python or sys.executable, "-u", WORKER_FILE, "{first}", helpers or "", snapshots]
         self._timer: Timer | None = None  # until the worker is ready, or the next start
         self._born = 0.0
+        self._why = ""  # it is killed, if it is
         self._words = b""  # what a worker that does not come up says
         self._origin: Snapshot | None = None  # of the worker that is being made
 
@@ -129,6 +130,8 @@ class Supply:
     def _make(self, origin: Snapshot | None) -> None:
         self._origin = origin
         self._words = b""
+        self._why = ""
+        self.has_served = False
         self._born = monotonic()
         try:
             self.link = WorkerLink(
@@ -149,7 +152,7 @@ class Supply:
     def _is_late(self) -> None:
         self._timer = None
         if self.link is not None:
-            log.warning("a worker has not become ready in time and is killed")
+            self._why = "the worker did not become ready in time"
             self.link.kill()
 
     def _on_frame(self, kind: int, payload: bytes) -> None:
@@ -188,14 +191,15 @@ class Supply:
         link.forget_stacks()
         if link.process is not None:
             self.end_what_is_left(link.process.pid)
-        if was_ready:
+        if was_ready and (self.has_served or self._origin is not None or link.busy):
             if monotonic() - self._born >= HEALTHY_SECONDS:
                 self.failed_starts = 0
             self._customer.on_lost(code, stacks)
             return
         words = self._words.decode("utf-8", "replace").strip().splitlines()
         text = "did not answer" if code is None else processes.exit_text(code)
-        why = f"the worker {text} before it was ready" + (f": {words[-1]}" if words else "")
+        when = "before it had taken a request" if was_ready else "before it was ready"
+        why = self._why or f"the worker {text} {when}" + (f": {words[-1]}" if words else "")
         self._failed(why, hopeless=code == REFUSED)
 
     def _failed(self, why: str, *, hopeless: bool) -> None:

@@ -84,7 +84,9 @@ def failure(reason: str, ename: str, evalue: str, stacks: list[str] | None = Non
 def crash(code: int | None, text: str, stacks: list[str], turn: Turn) -> Outcome:
     """What a request is answered whose worker ended with `code`; `text` says the same in words."""
     evalue = f"the worker {text} while it ran this request"
-    if was_taken_away(code):
+    if code is None:
+        evalue += f" (attempt {turn.attempts}); something has written into its private files"
+    elif was_taken_away(code):
         evalue += f" (attempt {turn.attempts}); something outside took it away, perhaps for want of memory"
     elif turn.killed_for is None:
         evalue += "; the code was not run again"

@@ -18,7 +18,7 @@ from select import POLLIN, poll
 from time import monotonic
 
 from json_repl import processes
-from json_repl.core import wire
+from json_repl.core import log, wire
 from json_repl.core.errors import WireError, WorkerUnavailable
 from json_repl.core.imports import HOME
 from json_repl.core.output import PAGE_BYTES, STDERR, STDOUT, OutputReader
@@ -42,8 +42,8 @@ class WorkerLink:
     """A worker. Its news come by `on_frame(kind, payload)`, `on_output(owner, pieces)`, `on_snapshot(snapshot)` and
     `on_end(link, code)`.
 
-    `on_end` is called once, after all that the worker has left behind was delivered, with its exit code, or
-    None after garbage on the wire. `beget` makes the process from its files. `busy` is the number of the request that runs, or 0.
+    `on_end` is called once, after all that the worker has left behind was delivered, with its exit code, or None after
+    garbage on the wire. `beget` makes the process from its files. `busy` is the number of the request that runs, or 0.
 
     Raises:
         WorkerUnavailable: it cannot be started.
@@ -140,8 +140,10 @@ class WorkerLink:
     def collect(self) -> None:
         """Take all output that is there at this moment, in order: frames, then the page, then the pipes."""
         self._read()
-        if self.closed:
-            return
+        if not self.closed:
+            self._collect_the_rest()
+
+    def _collect_the_rest(self) -> None:
         self._deliver(*self._output.peek())
         for fd, stream in self._pipes.items():
             try:
@@ -192,8 +194,9 @@ class WorkerLink:
         if not self._ending:
             self._ending = True
             if code is not None:
-                self.collect()
-                self._await_report()
+                self._read()
+            self._collect_the_rest()
+            self._await_report()
             self._close()
             self._on_end(self, code)
 
@@ -260,6 +263,9 @@ class WorkerLink:
         except BlockingIOError:
             return
         except WireError:
+            self._garbage()
+        except Exception as error:  # a bug of ours, which costs the worker and not the session
+            log.warning(f"what a worker sent cannot be handled: {error!r}")
             self._garbage()
 
     def _garbage(self) -> None:

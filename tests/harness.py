@@ -9,9 +9,10 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 HOME = Path(__file__).resolve().parent.parent
@@ -200,6 +201,17 @@ class Shared:
         """End the session."""
         if self._session is not None:
             self._session.end()
+
+
+def wait_until(condition: Callable[[], Any], bound: float = BOUND) -> Any:
+    """Look again and again until `condition` is true; returns what it returned then."""
+    deadline = monotonic() + bound
+    while not (found := condition()):
+        if monotonic() > deadline:
+            faulthandler.dump_traceback(all_threads=True)
+            raise TookTooLong(f"{condition} has not become true in {bound:g} s")
+        sleep(0.005)
+    return found
 
 
 def _refuse(text: str) -> None:

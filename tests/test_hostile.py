@@ -39,8 +39,6 @@ RUIN = {
             except RecursionError: continue
             break
         """,
-    "a trace function raises": "import sys; sys.settrace(lambda *event: 1 / 0)",
-    "a profile function raises": "import sys; sys.setprofile(lambda *event: 1 / 0)",
     "the streams are None": "import sys; sys.stdin = sys.stdout = sys.stderr = None",
     "the streams are gone": "import sys; del sys.stdin, sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__",
     "the streams are closed": "import sys; sys.stdin.close(); sys.stdout.close(); sys.stderr.close()",
@@ -52,6 +50,7 @@ RUIN = {
         sys.stdin = sys.stdout = sys.stderr = Broken()
         """,
     "fd 0, 1 and 2 are closed": "import os; os.close(0); os.close(1); os.close(2)",
+    "all of os raises": "import os\nfor name in dir(os): setattr(os, name, None)",
     "all of json raises": "import json\nfor name in dir(json): setattr(json, name, None)",
     "orjson raises": """
         try: import orjson
@@ -114,11 +113,6 @@ RUIN = {
     "the switch interval is long": "import sys; sys.setswitchinterval(5)",
     "the umask is total": "import os; os.umask(0o777)",
     "it is very nice": "import os; os.nice(19)",
-    "our own modules are emptied": """
-        import sys
-        for name, module in list(sys.modules.items()):
-            if name.startswith("json_repl") and not name.startswith("json_repl_helpers"): vars(module).clear()
-        """,
     "our helpers are broken": "vars(h).clear()",
     "the namespace has odd keys": "globals()[1] = globals()[None] = globals()[(2, 3)] = 4",
     "the namespace has hostile keys": """
@@ -156,6 +150,50 @@ def test_a_session_survives_what_its_code_ruins(session: Session, code: str) -> 
     assert session.ask("variables").get("error") is None
 
 
+@pytest.mark.parametrize("kind", ["settrace", "setprofile"])
+def test_a_tracer_that_raises_costs_at_most_the_request_that_it_stops(session: Session, kind: str) -> None:
+    session.run("first = 41")
+    session.run(f"import sys; sys.{kind}(lambda *event: 1 / 0)")
+    session.run("1 + 1")  # a tracer that is still there stops this one; Python then removes it
+    assert session.value("first + 1") == "42"
+    assert session.value("sys.gettrace(), sys.getprofile()") == "(None, None)"
+
+
+def test_a_tracer_sees_user_code_in_every_later_request_and_none_of_ours(session: Session) -> None:
+    session.run(
+        textwrap.dedent("""
+        import sys
+        seen = set()
+        def tracer(frame, event, arg):
+            seen.add(frame.f_code.co_filename)
+            return tracer
+        def f(): return 5
+        sys.settrace(tracer)
+        """)
+    )
+    assert session.value("f()") == "5"
+    session.run("sys.settrace(None)")
+    assert session.value("[name for name in seen if 'python-input' not in name]") == "[]"
+    assert session.value("len(seen) >= 1") == "True"
+
+
+def test_what_user_code_replaces_stays_replaced(session: Session) -> None:
+    session.run(
+        textwrap.dedent("""
+        import builtins, sys, os, json
+        said = print
+        builtins.print = lambda *words: said("replaced", *words)
+        builtins.repr = lambda value: "mine"
+        builtins.invented = 5
+        del builtins.hex
+        sys.stdout_was, os.getpid, json.dumps = sys.stdout, lambda: -1, lambda value: "json"
+        """)
+    )
+    assert session.run("print('x')")["stdout"] == "replaced x\n"
+    assert session.value("repr(1), invented, os.getpid(), json.dumps({})") == "('mine', 5, -1, 'json')"
+    assert session.run("hex(1)")["error"]["ename"] == "NameError"
+
+
 def test_an_emptied_namespace_costs_only_its_names(session: Session) -> None:
     session.run("first = 41")
     assert session.run("for name in list(globals()): del globals()[name]")["status"] == "ok"
@@ -165,49 +203,47 @@ def test_an_emptied_namespace_costs_only_its_names(session: Session) -> None:
     assert session.value("first") == "42"
 
 
-@pytest.mark.parametrize("module", ["builtins", "sys", "os", "json", "signal", "time"])
+@pytest.mark.parametrize("module", ["builtins", "sys", "os"])
 @pytest.mark.parametrize("how", ["keep[{0!r}] = None", "del keep[{0!r}]"], ids=["None", "deleted"])
 def test_no_name_that_user_code_takes_away_is_needed_by_ours(
     start: Callable[..., Session], backend: str, module: str, how: str
 ) -> None:
-    """Each name of the module in turn; what user code itself needs for it is kept in its own namespace."""
+    """Every name of a module, by the dozen, then one by one where that fails; user code keeps what it needs itself."""
     session = start(backend)
-    names = json.loads(session.run(f"import json, {module}; print(json.dumps(dir({module})))")["stdout"])
-    session = None
-    failures = {}
-    for index, name in enumerate(names):
-        if session is None:
-            session = start(backend)
-            session.run(f"import {module}; keep = vars({module}); was = dict(keep); say = print; first = 41")
-        codes = [how.format(name), f"first + {index}", f"say({index})", f"None.missing_{index}", "keep.update(was)"]
-        session.send(*({"id": code, "code": code} for code in codes))
-        wrong = None
-        for answer in (read_or_none(session) for _ in codes):
-            wrong = wrong or what_is_wrong(answer, index)
+    listed = session.run(f"import json, {module}; print(json.dumps(dir({module})))")
+    names = [name for name in json.loads(listed["stdout"]) if (module, name) != ("sys", "stdout")]  # print needs that
+    groups = [names[at : at + 12] for at in range(0, len(names), 12)]
+    failures: dict[str, str] = {}
+    healthy: Session | None = None
+    while groups:
+        group = groups.pop()
+        if healthy is None:
+            healthy = start(backend)
+            healthy.run(f"import {module}; keep = vars({module}); was = dict(keep); say = print; first = 41")
+        wrong = what_goes_wrong(healthy, "\n".join(map(how.format, group)), len(groups))
         if wrong:
-            failures[name] = wrong[-500:]
-            session = None
+            healthy = None
+            if len(group) == 1:
+                failures[group[0]] = wrong[-500:]
+            else:
+                groups += [[name] for name in group]
     assert not failures
 
 
-def read_or_none(session: Session) -> dict | None:
-    """The next answer; None if there is none any more."""
+def what_goes_wrong(session: Session, ruin: str, number: int) -> str | None:
+    """After `ruin`, with a value, a print, an error and the repair."""
+    codes = [ruin, f"first + {number}", f"say({number})", f"None.missing_{number}", "keep.update(was)"]
+    session.send(*({"code": code} for code in codes))
     try:
-        return session.read(10)
-    except AssertionError:
-        return None
-
-
-def what_is_wrong(answer: dict | None, index: int) -> str | None:
-    """With an answer to one of the codes above."""
-    if answer is None:
-        return "no answer"
-    if "status" not in answer or answer["session_state"]["state"] != "kept":
-        return str(answer)
-    right = {
-        f"first + {index}": answer["result"] == str(41 + index),
-        f"say({index})": answer["stdout"] == f"{index}\n",
-        f"None.missing_{index}": f"    None.missing_{index}\n" in answer["stderr"]
-        and "AttributeError: 'NoneType' object has no attribute" in answer["stderr"],
-    }
-    return None if right.get(answer["id"], answer["status"] == "ok") else f"{answer['id']}: {answer['stderr']}"
+        answers = [session.read(10) for _ in codes]
+    except AssertionError as error:
+        return str(error)
+    for answer in answers:
+        if answer is None or "status" not in answer or answer["session_state"]["state"] != "kept":
+            return str(answer)
+    _, value, printed, failed, repaired = answers
+    if value["result"] != str(41 + number) or printed["stdout"] != f"{number}\n" or repaired["status"] != "ok":
+        return str((value, printed, repaired))
+    shown = f"    None.missing_{number}\n" in failed["stderr"]
+    told = f"AttributeError: 'NoneType' object has no attribute 'missing_{number}'" in failed["stderr"]
+    return None if shown and told else str(failed["stderr"])

@@ -30,7 +30,6 @@ VALUES = {
     "CR": ("if True:\r    a = 5\ra\r", "5"),
     "CRLF in a string": ("'''a\r\nb'''", r"'a\nb'"),
     "tabs": ("if True:\n\ta = 5\n\tif a:\n\t\ta = 6\na", "6"),
-    "a byte order mark": ("\ufeff5", "5"),
     "a coding line": ("# -*- coding: latin-1 -*-\n'é'", "'é'"),
     "a backslash at a line's end": ("5 + \\\n6", "11"),
     "names in other scripts": ("größe = 5; 変数 = größe; 変数", "5"),
@@ -72,7 +71,7 @@ REFUSED = {
     "an integer of too many digits": ("9" * 5000, {"SyntaxError"}),
     "an unclosed parenthesis": ("(", {"SyntaxError"}),
     "an unclosed string": ("'''", {"SyntaxError"}),
-    "a wrong indentation": ("  a = 1", {"IndentationError"}),
+    "a wrong indentation": ("a = 1\n  b = 2", {"IndentationError"}),
     "tabs mixed with spaces": ("if 1:\n        a = 1\n\tb = 2", {"TabError"}),
     "return outside a function": ("return 5", {"SyntaxError"}),
     "yield outside a function": ("yield 5", {"SyntaxError"}),
@@ -96,6 +95,7 @@ def test_source_that_is_no_python_is_refused_without_a_frame_of_ours(
 
 
 MONSTROUS = {
+    "a byte order mark": "\ufeff5",
     "100,000 nested parentheses": "(" * 100_000 + "5" + ")" * 100_000,
     "100,000 open parentheses": "(" * 100_000,
     "100,000 nested lists": "[" * 100_000 + "]" * 100_000,
@@ -140,7 +140,9 @@ def test_a_sum_that_plain_python_takes_is_taken(shared: Shared, terms: int) -> N
     ("code", "said"),
     [
         pytest.param(
-            r"'\d'", "invalid escape sequence", marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="silent before")
+            r"'\d'",
+            "invalid escape sequence",
+            marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="silent before"),
         ),
         ("5 is 5", '"is" with'),
         ("assert (5, 'always')", "assertion is always true"),

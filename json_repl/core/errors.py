@@ -103,9 +103,10 @@ class WireError(Exception):
 class WorkerUnavailable(Exception):
     """No worker has taken the request; the text says why. If it is `hopeless`, trying again will not help."""
 
-    def __init__(self, message: str, *, hopeless: bool = False) -> None:
+    def __init__(self, message: str, *, hopeless: bool = False, attempts: int = 0) -> None:
         super().__init__(message)
         self.hopeless = hopeless
+        self.attempts = attempts  # how often it was run nevertheless, where the request wants that
 
 
 class SettingError(ValueError):

@@ -13,6 +13,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
+    from typing import Any
 
 HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # where the front door lies
 
@@ -71,6 +72,13 @@ class ours:  # noqa: N801
         if _our_path:
             _hide()
         sys.modules.update(self._theirs)
+
+
+def keep(module: ModuleType) -> Any:
+    """A copy of a module, for code of ours that runs after user code may have spoiled the module itself."""
+    copy = type(sys)(module.__name__)
+    vars(copy).update(vars(module))
+    return copy
 
 
 def load_private(name: str, folder: str) -> ModuleType:

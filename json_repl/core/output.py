@@ -103,7 +103,7 @@ class OutputBuffer:
         return int(target)
 
     def note_parked(self, number: int | None) -> None:
-        """A copy of the state after request `number` is made now, or was, and will report; None: it could not be made."""
+        """A copy of the state after request `number` is made now, or was, and will report; None: there is none."""
         _USED.pack_into(self._page, _PARKED_AT, 0 if number is None else number + 1)
 
     def _open(self, stream: int) -> None:

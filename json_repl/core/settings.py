@@ -15,7 +15,7 @@ Value = "bool | float | int | str | None"
 
 
 class Setting:
-    """One row. `kind` is ``"flag"``, ``"seconds"``, ``"bytes"``, ``"text"``, or a tuple of the words it takes."""
+    """One row. `kind` is "flag", "seconds", "bytes", "count", "text", or a tuple of the words that it takes."""
 
     __slots__ = ("default", "doc", "kind", "name", "variable")
 
@@ -39,13 +39,13 @@ class Setting:
             return text or None
         if isinstance(self.kind, tuple) and word.lower() in self.kind:
             return word.lower()
-        if self.kind in ("seconds", "bytes"):
+        if self.kind in ("seconds", "bytes", "count"):
             try:
                 number = float(word) if self.kind == "seconds" else int(word)
             except ValueError:
                 number = -1
             if 0 <= number < float("inf"):
-                return min(number, MOST_SECONDS) if self.kind == "seconds" else number
+                return min(number, _MOST[str(self.kind)])
         raise SettingError(f"{self.variable}={text!r} cannot be used: it takes {self.values()}.")
 
     def values(self) -> str:
@@ -56,6 +56,7 @@ class Setting:
             "flag": "1, true, yes, on, or 0, false, no, off",
             "seconds": "a number of seconds (0: no limit)",
             "bytes": "a whole number of bytes",
+            "count": "a whole number",
         }.get(str(self.kind), "any text")
 
 
@@ -103,7 +104,7 @@ TABLE: tuple[Setting, ...] = (
         "auto",
         "When the worker's state is kept in a copy: after each answer while that costs little, always, or never.",
     ),
-    Setting("snapshot_keep", "JSON_REPL_SNAPSHOT_KEEP", "bytes", 8, "How many snapshots are kept to return to."),
+    Setting("snapshot_keep", "JSON_REPL_SNAPSHOT_KEEP", "count", 8, "How many snapshots are kept to return to."),
     Setting("fail_fast", "JSON_REPL_FAIL_FAST", "flag", False, "Stop at the first request that fails; exit status 1."),
     Setting("check", "JSON_REPL_CHECK", "flag", False, "Exit with status 1 if any request failed."),
     Setting(
@@ -116,10 +117,11 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "max_line", "JSON_REPL_MAX_LINE", "bytes", 256 << 20, "The longest line that is taken as a request, in bytes."
     ),
-    Setting("history_size", "JSON_REPL_HISTORY_SIZE", "bytes", 1000, "How many requests the history holds."),
+    Setting("history_size", "JSON_REPL_HISTORY_SIZE", "count", 1000, "How many requests the history holds."),
 )
 
 MOST_SECONDS = 1e9  # 31 years; the system's own clocks overflow later
+_MOST = {"seconds": MOST_SECONDS, "bytes": 1 << 40, "count": 1 << 30}
 DEFAULT_TIMEOUT = 30.0  # seconds, in a worker: the user's own number
 
 

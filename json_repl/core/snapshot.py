@@ -10,9 +10,9 @@ when a worker is made from it, so that the same state can be had again.
 
 from __future__ import annotations
 
+import _signal
 import fcntl
 import os
-import signal
 import stat
 import struct
 import sys
@@ -20,10 +20,14 @@ from _socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET,
 from time import perf_counter
 
 from json_repl.core import wire
+from json_repl.core.imports import keep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# `_signal` and not `signal`, whose functions look up their own module.
+os, fcntl, stat, signal = keep(os), keep(fcntl), keep(stat), keep(_signal)
 
 SMALL_SECONDS = 0.005  # a snapshot that costs no more is taken after every answer
 LONG_FACTOR = 10  # a larger one, when the request ran for so many times its cost ...
@@ -37,9 +41,6 @@ _HARMLESS_DEVICES = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}  # null,
 
 _ALL_SIGNALS = signal.valid_signals()
 _LIVE, _COPY, _FAILED = "live", "copy", "failed"
-
-# User code may spoil modules.
-_fork, _waitpid, _exit, _mask = os.fork, os.waitpid, os._exit, signal.pthread_sigmask
 
 
 class Parking:
@@ -95,10 +96,10 @@ class Parking:
         threading, random = sys.modules.get("threading"), sys.modules.get("random")
         self._lost_threads = threading.active_count() - 1 if threading is not None else 0
         dice = random.getstate() if random is not None else None
-        mask = _mask(signal.SIG_BLOCK, _ALL_SIGNALS)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         try:
             self._note(number)  # before, as this process may be killed at any moment
-            role = self._double_fork()
+            role = self._doubleos.fork()
             if role is _FAILED:
                 self._note(None)
             elif role is _COPY:
@@ -106,7 +107,7 @@ class Parking:
                 if dice is not None:  # forking has made other dice of them
                     random.setstate(dice)  # type: ignore[union-attr]
         finally:
-            _mask(signal.SIG_SETMASK, mask)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._last = perf_counter()
         if role is _LIVE:
             self._costs = [*self._costs[1:], self._last - started]
@@ -117,14 +118,14 @@ class Parking:
         # the session, which adopts orphans.
         self.under_way = True
         try:
-            child = _fork()
+            child = os.fork()
             if child == 0:
                 try:
-                    grandchild = _fork()
+                    grandchild = os.fork()
                 except OSError:
-                    _exit(1)
+                    os._exit(1)
                 if grandchild:
-                    _exit(0)
+                    os._exit(0)
                 return _COPY
         except OSError:  # no memory, or too many processes: then there is no snapshot of this state
             return _FAILED
@@ -132,7 +133,7 @@ class Parking:
             self.under_way = False
         status = 0
         try:
-            _, status = _waitpid(child, 0)
+            _, status = os.waitpid(child, 0)
         except ChildProcessError:  # user code has SIGCHLD ignored
             pass
         _swallow_sigchld()
@@ -153,8 +154,8 @@ class Parking:
             while True:
                 files = _receive_files(channel)
                 if files is None:
-                    _exit(0)
-                if self._double_fork() is _COPY:
+                    os._exit(0)
+                if self._doubleos.fork() is _COPY:
                     break
                 for file in files:
                     os.close(file)
@@ -163,7 +164,7 @@ class Parking:
             self._take_files(files)
             self._resume()
         except BaseException:  # whatever it is: this copy must not go on as a second live worker
-            _exit(1)
+            os._exit(1)
 
     def _let_go(self, keep: set[int]) -> None:
         """Hold no pipe, socket, lock, port or file offset of the session."""

@@ -16,7 +16,7 @@ class History:
     """The last `size` requests of a session, and counts over all of them."""
 
     def __init__(self, size: int) -> None:
-        self._entries: deque[dict[str, object]] = deque(maxlen=max(size, 1))
+        self._entries: deque[dict[str, object]] = deque(maxlen=size)
         self._executed = self._failed = 0
         self._total_ms = 0.0
         self._backends: dict[str, int] = {}  # e.g. {"worker": 12, "local": 1}
@@ -74,7 +74,7 @@ class History:
     def clear(self) -> int:
         """Forget all; returns how many entries there were."""
         held = len(self._entries)
-        self.__init__(self._entries.maxlen or 1)  # type: ignore[misc]
+        self.__init__(self._entries.maxlen or 0)  # type: ignore[misc]
         return held
 
     def answer(self, question: list[str]) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import mmap
 import os
@@ -96,8 +97,11 @@ class LocalBackend:
         late, self._pieces = self._pieces, []
         return [piece for _, piece in late]
 
-    def flush(self) -> None:
-        """See what has been printed since the last request."""
+    def last_words(self) -> None:
+        """Run the user's atexit handlers, and see what has been printed since the last request."""
+        self.interpreter.surroundings.enter()
+        atexit._run_exitfuncs()
+        self.interpreter.surroundings.leave()
         self._capture.end()
 
     def wait_readable(self, fds: list[int]) -> None:

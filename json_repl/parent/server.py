@@ -6,8 +6,10 @@ stdin --LineReader--> parse --> control: answered at once
 
 from __future__ import annotations
 
-from os import read, write
+from _thread import start_new_thread
+from os import _exit, read, write
 from select import POLLOUT, poll
+from time import sleep
 
 from json_repl import __version__
 from json_repl.core import log, protocol, tracebacks
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 1 << 18
 _MOST_QUEUED = 10_000  # requests; further ones stay in the pipe, and then with who writes them
+GRACE_SECONDS = 2.0  # for local code that nobody listens to any more
 _READY_TOKEN = "__READY__"  # what clients of the replaced system wait for
 
 
@@ -84,18 +87,18 @@ class Server:
 
     def serve(self, code: str | None = None) -> int:
         """Answer until stdin ends and all is answered, or only `code` if given. Returns the exit status."""
-        if code is None:
-            self._loop.watch(self._in, self.read)
-        else:
-            self._at_end = True
-            self._take_line(protocol.encode({"code": code}))
-            self._run_queues()
         self._loop.watch(self._out, self._reader_is_gone, GONE)
         self._loop.before_wait = self._let_tasks_go_on
         if self._settings.ready == "plain":
             self._write(_READY_TOKEN.encode())
         elif self._settings.ready == "json":
             self._write(protocol.notification("ready", {"signal": _READY_TOKEN, "version": __version__}))
+        if code is None:
+            self._loop.watch(self._in, self.read)
+        else:
+            self._at_end = True
+            self._take_line(protocol.encode({"code": code}))
+            self._run_queues()
         while not self._is_over():
             self._loop.turn()
             self._run_queues()
@@ -160,6 +163,8 @@ class Server:
             self._reader_gone = True
             self._loop.forget(self._out)
             self.interrupt_all()
+            if any(session.local is not None and session.local.number for session in self._sessions.values()):
+                start_new_thread(_end_for_want_of_readers, ())
         return False
 
     def _let_tasks_go_on(self) -> None:
@@ -315,6 +320,12 @@ class Server:
                 protocol.use_orjson()
         except Exception as error:  # without it answers are slower, and right
             log.warning(f"orjson cannot be imported, answers are made by the json module: {error!r}")
+
+
+def _end_for_want_of_readers() -> None:
+    # Local code that takes no notice of an interrupt cannot be ended but with the session, which is of no more use.
+    sleep(GRACE_SECONDS)
+    _exit(1)
 
 
 class _Batch:
