@@ -197,6 +197,26 @@ class Shared:
         assert self._session is not None
         return self._session.ask(method, **params)
 
+    def exchange(self, data: bytes) -> list[bytes]:
+        """All lines that answer `data`, after which the session lives."""
+        session = self._session or Session(self.backend, env={"JSON_REPL_READY": "off"})
+        self._session = None
+        following = b'{"id": "after", "code": "first + 1"}\n'
+        try:
+            session.run("first = 41")
+            Thread(target=session.write, args=(data + following,), daemon=True).start()
+            lines = []
+            while not (line := session.read_line()).startswith(b'{"id":"after"'):
+                assert line, "the session has ended"
+                lines.append(line)
+            assert json.loads(line)["result"] == "42", line
+        except BaseException:
+            session.process.kill()
+            session.end()
+            raise
+        self._session = session
+        return lines
+
     def end(self) -> None:
         """End the session."""
         if self._session is not None:

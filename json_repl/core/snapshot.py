@@ -10,7 +10,7 @@ when a worker is made from it, so that the same state can be had again.
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import fcntl
 import os
 import stat
@@ -40,6 +40,7 @@ _HANDED = len(wire.CHILD_FDS) + 2  # files that come with "go": ours, and fd 1 a
 _HARMLESS_DEVICES = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}  # null, zero, full, random, urandom
 
 _ALL_SIGNALS = signal.valid_signals()
+_modules = sys.modules
 _LIVE, _COPY, _FAILED = "live", "copy", "failed"
 
 
@@ -93,13 +94,13 @@ class Parking:
         """
         self.due = None
         started = perf_counter()
-        threading, random = sys.modules.get("threading"), sys.modules.get("random")
-        self._lost_threads = threading.active_count() - 1 if threading is not None else 0
+        random = _modules.get("random")
+        self._lost_threads = _count_threads() - 1
         dice = random.getstate() if random is not None else None
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         try:
             self._note(number)  # before, as this process may be killed at any moment
-            role = self._doubleos.fork()
+            role = self._double_fork()
             if role is _FAILED:
                 self._note(None)
             elif role is _COPY:
@@ -155,7 +156,7 @@ class Parking:
                 files = _receive_files(channel)
                 if files is None:
                     os._exit(0)
-                if self._doubleos.fork() is _COPY:
+                if self._double_fork() is _COPY:
                     break
                 for file in files:
                     os.close(file)
@@ -207,6 +208,13 @@ def _swallow_sigchld() -> None:
     except ChildProcessError:
         pass
     signal.sigtimedwait({signal.SIGCHLD}, 0)
+
+
+def _count_threads() -> int:
+    try:
+        return int(_modules["threading"].active_count())
+    except Exception:  # not imported, or spoiled
+        return 1
 
 
 def _identity(fd: int) -> tuple[int, int] | None:
