@@ -156,10 +156,11 @@ class Supply:
             self.link.kill()
 
     def _on_frame(self, kind: int, payload: bytes) -> None:
+        if self.link is None:  # it was let go
+            return
         if self.ready or kind != wire.READY:
             self._customer.on_frame(kind, payload)
             return
-        assert self.link is not None
         pid = int(wire.unpack_texts(payload)[0] or 0)
         try:
             if self.link.process is None:

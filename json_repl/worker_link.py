@@ -272,6 +272,11 @@ class WorkerLink:
         if self.process is not None:
             self.process.send(signal.SIGKILL)
             self.process.reap(wait=True)
+        for payload in self._frames.salvage(wire.OUTPUT):
+            try:
+                self._deliver(*self._output.take(payload))
+            except WireError:
+                continue
         self._finish(None)
 
     def _write(self) -> None:

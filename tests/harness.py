@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
+from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
@@ -199,7 +200,7 @@ class Shared:
 
     def exchange(self, data: bytes) -> list[bytes]:
         """All lines that answer `data`, after which the session lives."""
-        session = self._session or Session(self.backend, env={"JSON_REPL_READY": "off"})
+        session = self._session or Session(self.backend)
         self._session = None
         following = b'{"id": "after", "code": "first + 1"}\n'
         try:

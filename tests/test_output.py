@@ -42,9 +42,8 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Shared]:
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 def test_each_way_of_printing_is_in_the_answer_of_its_request(shared: Shared, way: str) -> None:
-    for text in ("no-newline", "x\n" if "{0}\\\\" not in way else "x"):
-        answer = shared.run(way.format(text))
-        assert (answer["status"], answer["stdout"], answer["stderr"]) == ("ok", text, ""), answer
+    answer = shared.run(way.format("words"))
+    assert (answer["status"], answer["stdout"], answer["stderr"]) == ("ok", "words", "")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,7 @@ BIG = {
 @pytest.mark.parametrize("size", [70_000, 200_000, 5_000_000])
 @pytest.mark.parametrize("name", BIG)
 def test_large_output_is_complete(shared: Shared, name: str, size: int) -> None:
-    # In local, C code that holds the interpreter's lock may fill the pipe of 256 KiB, and would wait for ever after that.
+    # In local nobody can empty the pipe of 256 KiB while C code holds the interpreter's lock.
     if "holds" in name and size > 200_000 and shared.backend == "local":
         pytest.skip("only a worker takes as much from code that holds the interpreter's lock")
     answer = shared.run(textwrap.dedent(BIG[name].format(size, size)))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 JSONRPC, BARE = "2.0", "bare"
+_JSONDecodeError = json.JSONDecodeError
 _MOST_DIGITS = 4000  # Python's int() takes 4300
 _METHOD_PREFIX = "repl/"
 _FORMS = 'a request is {"code": "..."} or {"jsonrpc": "2.0", "id": 1, "method": "...", "params": {...}}'
@@ -107,7 +108,7 @@ def use_orjson() -> None:
 
 
 def _json_dumps(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+    return _encode(value).encode()
 
 
 def _encodable(value: Any) -> Any:
@@ -118,6 +119,9 @@ def _encodable(value: Any) -> Any:
     return safe_text(value) if isinstance(value, str) else value
 
 
+# Objects of our own, as user code may spoil the module.
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
+_encode_ascii = json.JSONEncoder().encode
 _dumps: Callable[[object], bytes] = _json_dumps
 
 
@@ -139,12 +143,12 @@ def _decode(text: str) -> Any:
     text = text.strip(" \t\r\n")
     try:
         value, end = (_exact_reader if "-0" in text else _reader).raw_decode(text)
-    except json.JSONDecodeError:
+    except _JSONDecodeError:
         raise
     except ValueError:  # more digits than int() takes
         value, end = _exact_reader.raw_decode(text)
     if end != len(text):
-        raise json.JSONDecodeError("Extra data", text, end)
+        raise _JSONDecodeError("Extra data", text, end)
     return value
 
 
@@ -153,7 +157,7 @@ def _why_not_json(error: Exception) -> str:
         return f"the line is not UTF-8 (byte {error.start}); send one JSON object per line, in UTF-8."
     if isinstance(error, RecursionError):
         return "the line is nested too deeply; send one flat JSON object per line."
-    if isinstance(error, json.JSONDecodeError):
+    if isinstance(error, _JSONDecodeError):
         return f"the line is not JSON: {error.msg} at character {error.pos + 1}; {_FORMS}, on one line."
     return f"the line is not JSON: {error}; {_FORMS}, on one line."
 
@@ -191,7 +195,7 @@ def id_text(id: Any) -> bytes | None:
     if type(id) is int:
         return str(id).encode()
     if id is None or type(id) is str:
-        return json.dumps(id).encode()  # with lone surrogates as they came
+        return _encode_ascii(id).encode()  # with lone surrogates as they came
     return None
 
 

@@ -69,6 +69,18 @@ class FrameReader:
             del self._bytes[:end]
         return frames
 
+    def salvage(self, kind: int) -> list[bytes]:
+        """The payloads of whole frames of one kind that stand somewhere behind garbage."""
+        start, payloads = _HEADER.pack(_MAGIC, kind, 0)[:4], []
+        at = self._bytes.find(start)
+        while at >= 0 and at + _HEADER.size <= len(self._bytes):
+            _, _, length = _HEADER.unpack_from(self._bytes, at)
+            end = at + _HEADER.size + length
+            if end <= len(self._bytes):
+                payloads.append(bytes(self._bytes[at + _HEADER.size : end]))
+            at = self._bytes.find(start, at + 1)
+        return payloads
+
 
 def pack_texts(texts: list[str | None]) -> bytes:
     """Strings (or None) as bytes; lone surrogates become their escapes, so that the reader gets valid UTF-8."""
