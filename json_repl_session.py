@@ -25,6 +25,7 @@ if __name__ == "__main__":
 # Before any import that a user's folder could answer: no current folder, and ours last (see core/imports.py).
 sys.path = [entry for entry in sys.path if entry not in ("", ".", os.getcwd(), _home)] + [_home]
 try:
+    import errno
     import signal
     from _thread import start_new_thread
     from time import sleep
@@ -208,7 +209,7 @@ LAST_WORDS_SECONDS = 2.0  # for the user's atexit handlers and threads, after th
 
 def main() -> None:
     """The command ``json-repl-session``: answers until stdin ends, then exits."""
-    global _settings, _server, USE_SUBPROCESS_WORKER
+    global _settings, USE_SUBPROCESS_WORKER
     given = _parse(sys.argv[1:]) if len(sys.argv) > 1 else {}
     code = given.pop("code", None)
     try:
@@ -219,6 +220,17 @@ def main() -> None:
     USE_SUBPROCESS_WORKER = _settings.worker
     log.debugging = _settings.debug
     session = _default_session()
+    try:
+        _serve(session, code)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        log.say("too few open files are allowed for a session (see ulimit -n): it takes about 40")
+        sys.exit(1)
+
+
+def _serve(session: Session, code: str | None) -> None:
+    global _server
     requests, answers = _claim_files()
     if USE_SUBPROCESS_WORKER:
         _start_worker_early()

@@ -62,10 +62,9 @@ class Worker:
         self._received: list[tuple[int, bytes]] = []
         # Buffered in C, which keeps what it could not write yet when a signal's handler raises in the middle.
         self._answers = open(fd["answers"], "wb", buffering=_LARGEST_WRITE)
-        self._answer_follows = False
         self._answered: tuple[int, float] | None = None  # the request that was answered last, and how long it took
         self._main_thread = get_ident()
-        buffer = OutputBuffer(mmap.mmap(fd["page"], PAGE_BYTES), self._spill)
+        buffer = OutputBuffer(mmap.mmap(fd["page"], PAGE_BYTES), lambda payload: self.send(wire.OUTPUT, payload))
         self._capture = streams.Capture({streams.STDOUT: fd["out"], streams.STDERR: fd["err"]}, buffer)
         texts = self._capture.text_streams()
         self._interpreter = Interpreter(
@@ -131,12 +130,6 @@ class Worker:
         self._answers.write(wire.frame(kind, payload))
         self._answers.flush()
 
-    def _spill(self, payload: bytes) -> None:
-        if self._answer_follows:  # and takes this along in one write
-            self._answers.write(wire.frame(wire.OUTPUT, payload))
-        else:
-            self.send(wire.OUTPUT, payload)
-
     def _receive(self) -> tuple[int, bytes] | None:
         while not self._received:
             data = _read(self._requests, _LARGEST_READ)
@@ -151,17 +144,14 @@ class Worker:
             number, source, filename, silent = _loads(payload)
             self._capture.begin(number)
             outcome = self._interpreter.run(number, source, filename, silent=silent)
-            self._answer_follows = True
             self._capture.end()
             self.send(wire.ANSWER, outcome.to_frame())
-            self._answer_follows = False
             self._answered = (number, outcome.elapsed_ms / 1000)
         elif kind == wire.CALL:
             method, params = _loads(payload)
             self.send(wire.RESULT, wire.pack_texts(getattr(self._interpreter, method)(**params)))
 
     def _fail(self, kind: int, error: Exception) -> None:
-        self._answer_follows = False
         evalue = f"the worker failed inside: {error!r}"
         if kind == wire.REQUEST:
             outcome = Outcome(CRASH, Error("InternalError", evalue, [f"InternalError: {evalue}\n"]))
@@ -206,6 +196,7 @@ def main(arguments: list[str]) -> None:
     fd = {name: int(first) + place for place, name in enumerate(wire.CHILD_FDS)}
     for number in fd.values():
         os.set_inheritable(number, False)
+    log.fd = fd["log"]
     os.setsid()
     end_with_parent(fd["life"])
     dump_stacks_into(fd["stacks"])

@@ -49,6 +49,7 @@ BOOT_SECONDS = 20.0  # a worker that has not said that it is ready by then is no
 REVIVE_SECONDS = 2.0  # the same for one that is made from a copy
 HEALTHY_SECONDS = 10.0  # a worker that lived so long has its failed starts forgiven, as in jupyter_client's restarter
 ORPHANS_SECONDS = 0.5  # copies that were made about the time of a worker's end have reported by then
+_MOST_WORDS = 4096  # bytes; the last line tells why
 REFUSED = 3  # exit status of a worker that cannot boot and has said why (gunicorn's WORKER_BOOT_ERROR)
 
 
@@ -180,7 +181,7 @@ class Supply:
         if self.ready or self.link is None:
             self._customer.on_output(owner, pieces)
         else:
-            self._words += b"".join(data for _, data in pieces)
+            self._words = (self._words + b"".join(data for _, data in pieces))[-_MOST_WORDS:]
 
     def _on_end(self, link: WorkerLink, code: int | None) -> None:
         if link is not self.link:  # it was let go, and somebody waits for this

@@ -171,7 +171,8 @@ class WorkerLink:
             self._page = mmap.mmap(page, PAGE_BYTES)
             for fd in (self._requests, self._answers, out_read, err_read, self._reports):
                 os.set_blocking(fd, False)
-            process = beget([requests, answers, life, out_read, err_read, page, self._stacks, reports], out, err)
+            files = [requests, answers, life, out_read, err_read, page, self._stacks, reports, log.fd]
+            process = beget(files, out, err)
         except (OSError, WorkerUnavailable) as error:
             for fd in ends:
                 os.close(fd)
@@ -272,6 +273,11 @@ class WorkerLink:
         if self.process is not None:
             self.process.send(signal.SIGKILL)
             self.process.reap(wait=True)
+        try:
+            while data := os.read(self._answers, _READ_BYTES):
+                self._frames.hold(data)
+        except BlockingIOError:
+            pass
         for payload in self._frames.salvage(wire.OUTPUT):
             try:
                 self._deliver(*self._output.take(payload))

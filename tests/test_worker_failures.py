@@ -181,7 +181,11 @@ CRASHES: dict[str, tuple[str, str | None, int | None]] = {
     "a null pointer": ("import ctypes; ctypes.string_at(0)", "SIGSEGV", None),
     "an overflow of the stack": (OVERFLOW, "SIGSEGV", None),
     "abort": ("import os; os.abort()", "SIGABRT", None),
-    "abort in a thread": ("import os, threading; t = threading.Thread(target=os.abort); t.start(); t.join()", "SIGABRT", None),
+    "abort in a thread": (
+        "import os, threading; t = threading.Thread(target=os.abort); t.start(); t.join()",
+        "SIGABRT",
+        None,
+    ),
     **{
         name: (f"import os, signal; os.kill(os.getpid(), signal.{name})", name, None)
         for name in ("SIGFPE", "SIGILL", "SIGBUS", "SIGSYS", "SIGTRAP", "SIGQUIT", "SIGALRM", "SIGUSR1", "SIGXCPU")
@@ -194,7 +198,11 @@ CRASHES: dict[str, tuple[str, str | None, int | None]] = {
     "in repr": ("class R:\n def __repr__(self): __import__('os')._exit(4)\nR()", None, 4),
     "in str of an exception": ("class E(Exception):\n def __str__(self): __import__('os')._exit(5)\nraise E", None, 5),
     "in a finally": ("try: 1 / 0\nfinally: __import__('os')._exit(6)", None, 6),
-    "in an await": ("import asyncio, os; asyncio.get_running_loop().call_soon(os._exit, 8); await asyncio.sleep(9)", None, 8),
+    "in an await": (
+        "import asyncio, os; asyncio.get_running_loop().call_soon(os._exit, 8); await asyncio.sleep(9)",
+        None,
+        8,
+    ),
 }
 
 

@@ -182,9 +182,7 @@ def test_an_interpreter_that_cannot_run_a_worker_is_a_fallback_that_names_it(
 
 @pytest.mark.parametrize("limit", [16, 20, 24, 40])
 def test_with_few_files_allowed_the_session_answers_and_ends_well(start: Callable[..., Session], limit: int) -> None:
-    session = start(
-        "worker", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    )
+    session = start("worker", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
     answer = session.run("6 * 7")
     assert answer["result"] == "42"
     assert answer["backend"] == "worker" or answer["fallback"]["reason"] == "worker_unavailable"

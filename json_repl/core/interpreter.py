@@ -40,7 +40,7 @@ _MOST_NAMES = 100  # of the namespace, that an answer about lost state can tell
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
 # User code may replace builtins and spoil modules: what runs in between is bound here.
-_Everything, _repr, _safe_text = BaseException, repr, safe_text
+_Everything, _Exception, _repr, _safe_text, _vars_of_sys = BaseException, Exception, repr, safe_text, vars(sys)
 _eval, _gettrace, _settrace, _getprofile, _setprofile = eval, sys.gettrace, sys.settrace, sys.getprofile, sys.setprofile
 
 
@@ -159,6 +159,7 @@ class Interpreter:
                     outcome.result = _safe_text(_repr(value))
                     self.namespace["_"] = value
                 value = None  # here, as its __del__ may hang
+                _flush()
             finally:
                 self.running = 0
                 self.surroundings.leave()
@@ -297,6 +298,7 @@ class Interpreter:
             self.running = number
             self.surroundings.enter()
             error = None
+            _flush()
         except BaseException:
             pass  # an interrupt that came when all was said
         finally:
@@ -332,6 +334,15 @@ class Interpreter:
             return None
         self._names = names
         return names
+
+
+def _flush() -> None:
+    """Have user code's own streams give what they still hold, as any REPL does. It is user code that runs here."""
+    for name in ("stdout", "stderr"):
+        try:
+            _vars_of_sys[name].flush()
+        except _Exception:  # there is none, or it is broken
+            pass
 
 
 def _has_functions(code: CodeType | None) -> bool:

@@ -121,6 +121,8 @@ class Outcome:
                 _NUMBERS.unpack_from(payload)
             )
             outcome.reason = _REASONS[reason]
+            if not (0 <= outcome.elapsed_ms < float("inf") and 0 <= outcome.cpu_ms < float("inf")):
+                raise WireError("an answer on the worker's wire whose times are none")
             outcome.result, count, *rest = unpack_texts(payload, _NUMBERS.size)
             texts = [text or "" for text in rest]
             if count is not None:

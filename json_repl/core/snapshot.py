@@ -169,7 +169,7 @@ class Parking:
 
     def _let_go(self, keep: set[int]) -> None:
         """Hold no pipe, socket, lock, port or file offset of the session."""
-        keep |= {self._fd[name] for name in ("out", "err", "page", "stacks", "reports")}
+        keep |= {self._fd[name] for name in ("out", "err", "page", "stacks", "reports", "log")}
         keep |= {stream for stream in (1, 2) if _identity(stream) == self._captured[stream]}
         dead, other_end = socketpair()
         other_end.close()  # whoever reads from it meets the end, whoever writes a broken pipe

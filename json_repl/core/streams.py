@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # User code's print() comes here with its own builtins in force.
 _bytes, _len, _memoryview, _type, _OSError = bytes, len, memoryview, type, OSError
 _OPEN_FILES, _getrlimit, _setrlimit = resource.RLIMIT_NOFILE, resource.getrlimit, resource.setrlimit
-PIPE_BYTES = 1 << 16
+PIPE_BYTES = 1 << 18  # as much as a pipe of ours can hold, so that one read takes all
 
 
 class CapturedBytes(io.BufferedIOBase):

@@ -25,7 +25,7 @@ REPLY = 8  # parent: what the session says to that
 FAILURE = 9  # child: the method of a CALL failed, and why
 
 # The child's files, in this order from the number that its command line names.
-CHILD_FDS = ("requests", "answers", "life", "out", "err", "page", "stacks", "reports")
+CHILD_FDS = ("requests", "answers", "life", "out", "err", "page", "stacks", "reports", "log")
 
 # Has the child write every thread's stack: a number that no program uses for itself.
 DUMP_SIGNAL = int(signal.SIGRTMIN) + 7 if hasattr(signal, "SIGRTMIN") else int(signal.SIGUSR2)
@@ -68,6 +68,10 @@ class FrameReader:
             frames.append((kind, bytes(self._bytes[_HEADER.size : end])))
             del self._bytes[:end]
         return frames
+
+    def hold(self, data: bytes) -> None:
+        """Take more of what comes behind garbage, for `salvage`."""
+        self._bytes += data
 
     def salvage(self, kind: int) -> list[bytes]:
         """The payloads of whole frames of one kind that stand somewhere behind garbage."""

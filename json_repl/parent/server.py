@@ -246,7 +246,10 @@ class Server:
             else:
                 if result.get("status") == "error":
                     self._note_failure()
-                request.succeed(result)
+                try:
+                    request.succeed(result)
+                except (TypeError, ValueError) as error:
+                    request.fail(InternalError(f"the answer cannot be written: {error}."))
 
         try:
             method.handler(self, session, done, **params)
