@@ -11,6 +11,10 @@ from __future__ import annotations
 import os
 import sys
 
+if sys.version_info < (3, 10):  # noqa: UP036
+    sys.stderr.write(f"Python {sys.version.split()[0]} is too old for a worker, which takes 3.10 or newer\n")
+    sys.exit(3)  # as json_repl.supply.REFUSED
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -65,7 +69,7 @@ class Worker:
         self._answered: tuple[int, float] | None = None  # the request that was answered last, and how long it took
         self._main_thread = get_ident()
         buffer = OutputBuffer(mmap.mmap(fd["page"], PAGE_BYTES), lambda payload: self.send(wire.OUTPUT, payload))
-        self._capture = streams.Capture({streams.STDOUT: fd["out"], streams.STDERR: fd["err"]}, buffer)
+        self._capture = streams.Capture({streams.STDOUT: fd["out"], streams.STDERR: fd["err"]}, buffer, fd["page"])
         texts = self._capture.text_streams()
         self._interpreter = Interpreter(
             lambda main: Surroundings(main, texts, refuse_input), make_toolbox(self._ask, helpers, log.warning)

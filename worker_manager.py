@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 GRACE_SECONDS = 1.0  # for interrupted code to end by itself
+STACKS_SECONDS = 0.005  # for all stacks to be written before the code is interrupted
 STOP_SECONDS = 2.0  # for a worker that was asked to end: the user's atexit handlers run then
 _MOST_REMEMBERED = 1000  # requests whose names are known, for the answer after a loss
 
@@ -247,12 +248,18 @@ class WorkerManager:
         if turn.killed_for is None:
             turn.killed_for = ends.TIMEOUT
             link.ask_for_stacks()
-            link.interrupt()
+            # Not at once: the system gives a second signal to another thread while the first is on its way.
+            for seconds in (STACKS_SECONDS, GRACE_SECONDS / 2):
+                self._loop.call_in(seconds, lambda: self._insist(turn))
             turn.deadline = self._loop.call_in(GRACE_SECONDS, self._deadline)
         else:
             link.collect()
             if self._turn is turn and not link.closed:  # else its answer was among what was collected
                 link.kill()
+
+    def _insist(self, turn: Turn) -> None:
+        if self._turn is turn and self._supply.link is not None and self._supply.link.busy:
+            self._supply.link.interrupt()
 
     # -- news of the supply ------------------------------------------------------------------------------------------
 

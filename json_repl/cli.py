@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from json_repl import __version__
+from json_repl.core import log
 from json_repl.core.errors import SettingError
 from json_repl.core.settings import TABLE, Setting
 
@@ -61,7 +62,7 @@ def parse(arguments: list[str]) -> dict[str, Any]:
     try:
         given = _command.main(arguments, prog_name="json-repl-session", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        log.say(f"{error.format_message()} (see --help)")
         sys.exit(error.exit_code)
     if not isinstance(given, dict):  # --help or --version, which have printed what was asked for
         sys.exit(given or 0)

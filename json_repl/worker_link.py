@@ -10,6 +10,7 @@ life          --> never written: its end tells the kernel that we are gone
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import signal
@@ -23,6 +24,7 @@ from json_repl.core.errors import WireError, WorkerUnavailable
 from json_repl.core.imports import HOME
 from json_repl.core.output import PAGE_BYTES, STDERR, STDOUT, OutputReader
 from json_repl.core.snapshot import REPORT
+from json_repl.core.streams import PIPE_BYTES
 from json_repl.loop import WRITE, Loop
 from json_repl.shelf import Snapshot
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 WORKER_FILE = os.path.join(HOME, "subprocess_worker.py")
 _READ_BYTES = 1 << 20
-_PIPE_BYTES = 1 << 16
+_FULL_READ = 1 << 16
 _PATIENCE = 0.002  # seconds that bytes may lie in a pipe of a busy worker before we take them instead of it
 _REPORT_SECONDS = 0.25  # for a copy that was made right before its worker's end to say so
 _MOST_STACK_BYTES = 100_000
@@ -69,7 +71,6 @@ class WorkerLink:
         self._on_snapshot = on_snapshot
         self._frames = wire.FrameReader()
         self._unsent = bytearray()
-        self._in_a_call = False
         self.closed = False  # all files but that of the stacks are closed
         self._ending = False
         self._stacks_read = 0
@@ -139,15 +140,28 @@ class WorkerLink:
 
     def collect(self) -> None:
         """Take all output that is there at this moment, in order: frames, then the page, then the pipes."""
-        self._read()
-        if not self.closed:
-            self._collect_the_rest()
+        if not self.closed and self._lock():
+            self._read()
+            if not self.closed:
+                self._collect_the_rest()
+                self._unlock()
+
+    def _lock(self) -> bool:
+        # The worker holds it from its read of the pipes until the bytes stand in the page; it goes with its process.
+        try:
+            fcntl.lockf(self._page_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(self) -> None:
+        fcntl.lockf(self._page_fd, fcntl.LOCK_UN)
 
     def _collect_the_rest(self) -> None:
         self._deliver(*self._output.peek())
         for fd, stream in self._pipes.items():
             try:
-                data = os.read(fd, _PIPE_BYTES)
+                data = os.read(fd, PIPE_BYTES)
             except BlockingIOError:
                 continue
             if data:
@@ -180,8 +194,9 @@ class WorkerLink:
                 raise
             raise WorkerUnavailable(f"a worker's files cannot be made: {error.strerror}") from None
         self._pipes = {out_read: STDOUT, err_read: STDERR}
-        for fd in (requests, answers, life, out, err, page, reports):
+        for fd in (requests, answers, life, out, err, reports):
             os.close(fd)
+        self._page_fd = page
         if process is not None:
             self.adopt(process)
 
@@ -211,6 +226,7 @@ class WorkerLink:
             os.close(fd)
         self.hang_up()
         self._page.close()
+        os.close(self._page_fd)
         os.close(self._life)
 
     def forget_stacks(self) -> None:
@@ -259,7 +275,7 @@ class WorkerLink:
                         self._deliver(*self._output.take(payload))
                     else:
                         self._on_frame(kind, payload)
-                if len(data) < _PIPE_BYTES:
+                if len(data) < _FULL_READ:
                     return
         except BlockingIOError:
             return
@@ -298,24 +314,24 @@ class WorkerLink:
 
     def _deliver(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
         if pieces:
-            self._in_a_call = False
             self._on_output(owner, pieces)
 
     def _pipe_is_ready(self) -> None:
-        # While its Python code goes on, the worker drains the pipes itself, in order with its own writes. Only if
-        # bytes stay there does it sit in a call, and they can be taken from here; then further ones at once.
-        if not self.busy or self._in_a_call:
+        # While its Python code goes on, the worker drains the pipes itself, in order with its own writes. Only if bytes
+        # stay there and nothing else is written does it sit in a call; then they are taken from here.
+        if self.busy:
+            for fd in self._pipes:
+                self._loop.forget(fd)
+            self._output.writer_is_still()
+            self._loop.call_in(_PATIENCE, self._relieve)
+        else:
             self.collect()
-            return
-        for fd in self._pipes:
-            self._loop.forget(fd)
-        self._loop.call_in(_PATIENCE, self._relieve)
 
     def _relieve(self) -> None:
         if self.closed:
             return
-        self._in_a_call = True
-        self.collect()
+        if not self.busy or self._output.writer_is_still():
+            self.collect()
         for fd in () if self.closed else self._pipes:
             self._loop.watch(fd, self._pipe_is_ready)
 

@@ -25,8 +25,8 @@ def start(tmp_path: object) -> Iterator[Callable[..., Session]]:
     mark = uuid.uuid4().hex
     sessions: list[Session] = []
 
-    def start_session(backend: str = "local", **options: object) -> Session:
-        session = Session(backend, mark=mark, **options)  # type: ignore[arg-type]
+    def start_session(backend: str = "local", *args: str, **options: object) -> Session:
+        session = Session(backend, *args, mark=mark, **options)  # type: ignore[arg-type]
         sessions.append(session)
         return session
 

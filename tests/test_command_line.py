@@ -144,7 +144,7 @@ def test_a_variable_that_cannot_be_used_ends_the_start_with_one_line_that_names_
 def test_an_option_that_cannot_be_used_ends_the_start_with_status_2(args: list[str]) -> None:
     answers, stderr, status = command(*args, lines=[{"code": "1"}])
     assert (answers, status) == ([], 2)
-    assert "Error: " in stderr and "Traceback" not in stderr
+    assert "json-repl-session: " in stderr and "Traceback" not in stderr
 
 
 @pytest.mark.parametrize("value", ["0", "1", "3", "9" * 30])

@@ -25,8 +25,12 @@ WAYS = {
     "a child": "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(%r, end=str())' % {0!r}]); None",
     "a child's child": "import os, shlex; os.system('sh -c \"sh -c \\'printf %s {0}\\'\"'); None",
     "C code": PRINTF + "; None",
-    "a forked child": "import os\npid = os.fork()\nif not pid:\n    print({0!r}, end=''); os._exit(0)\nos.waitpid(pid, 0); None",
-    "a thread": "import threading; t = threading.Thread(target=print, args=({0!r},), kwargs=dict(end='')); t.start(); t.join()",
+    "a forked child": (
+        "import os\npid = os.fork()\nif not pid:\n    print({0!r}, end=''); os._exit(0)\nos.waitpid(pid, 0); None"
+    ),
+    "a thread": (
+        "import threading\nthread = threading.Thread(target=lambda: print({0!r}, end=''))\nthread.start(); thread.join()"
+    ),
     "a task": "import asyncio\nasync def t(): print({0!r}, end='')\nawait asyncio.create_task(t())",
     "a finalizer": "class D:\n    def __del__(self): print({0!r}, end='')\nD(); None",
 }

@@ -131,6 +131,7 @@ class OutputReader:
     def __init__(self, page: mmap.mmap | None = None) -> None:
         self._page = page
         self._place = 0
+        self._seen = b""
 
     def take(self, payload: bytes) -> tuple[int, list[tuple[int, bytes]]]:
         """The new pieces of an OUTPUT frame.
@@ -149,8 +150,8 @@ class OutputReader:
         place, owner = _PLACE.unpack_from(self._page)
         (used,) = _USED.unpack_from(self._page, _USED_AT)
         data = self._page[_DATA_AT : _DATA_AT + min(used, PAGE_BYTES)]
-        if _PLACE.unpack_from(self._page) != (place, owner):
-            return owner, []  # handed over meanwhile: its frame is on the way
+        if place > self._place or _PLACE.unpack_from(self._page) != (place, owner):
+            return owner, []  # what came before was handed over meanwhile, and its frame is on the way
         return owner, self._new_pieces(place, data)
 
     def parked(self) -> int | None:
@@ -158,6 +159,12 @@ class OutputReader:
         assert self._page is not None
         (number,) = _USED.unpack_from(self._page, _PARKED_AT)
         return int(number) - 1 if number else None
+
+    def writer_is_still(self) -> bool:
+        """Whether nothing was written since the last call."""
+        assert self._page is not None
+        seen, self._seen = self._seen, self._page[:_TARGET_AT]
+        return seen == self._seen
 
     def aim_interrupt(self, owner: int) -> None:
         """Name the request that the next SIGINT is meant for, so that it cannot hit a later one."""

@@ -58,7 +58,9 @@ class Request:
             return None if self.id is None else b'{"jsonrpc":"2.0","id":' + self.id + b"," + key + body + b"}"
         if not bare:
             return b'{"id":' + (self.id or b"null") + b"," + key + body + b"}"
-        return body if self.id is None else b'{"id":' + self.id + b"," + body[1:]
+        if self.id is None:
+            return body
+        return b'{"id":' + self.id + (b"," if body != b"{}" else b"") + body[1:]
 
 
 def _nowhere(line: bytes | None) -> None:

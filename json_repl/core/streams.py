@@ -6,6 +6,7 @@ fd 0 is empty. fd 1 and 2 are pipes: C code and child processes write into them.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import resource
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 # User code's print() comes here with its own builtins in force.
 _bytes, _len, _memoryview, _type, _OSError = bytes, len, memoryview, type, OSError
+_lockf, _LOCK_EX, _LOCK_UN = fcntl.lockf, fcntl.LOCK_EX, fcntl.LOCK_UN
 _OPEN_FILES, _getrlimit, _setrlimit = resource.RLIMIT_NOFILE, resource.getrlimit, resource.setrlimit
 PIPE_BYTES = 1 << 18  # as much as a pipe of ours can hold, so that one read takes all
 
@@ -66,10 +68,12 @@ class Capture:
     Args:
         pipes: the read ends of the pipes behind fd 1 and 2, not blocking.
         buffer: where output goes.
+        lock: a file that is locked while the pipes are read, as the parent may read them too.
     """
 
-    def __init__(self, pipes: dict[int, int], buffer: OutputBuffer) -> None:
+    def __init__(self, pipes: dict[int, int], buffer: OutputBuffer, lock: int | None = None) -> None:
         self.buffer = buffer
+        self._lock = lock
         self._streams = {fd: stream for stream, fd in pipes.items()}  # e.g. {7: STDOUT, 8: STDERR}
         self._poll = select.poll()
         for fd in self._streams:
@@ -116,15 +120,27 @@ class Capture:
     def drain(self) -> None:
         """Take what stands in the pipes, at most their capacity: a child that floods them must not hold us here."""
         with self.buffer.lock:
-            for fd, _ in poll_anyhow(self._poll, 0):
-                try:
-                    data = read(fd, PIPE_BYTES)
-                except _OSError:  # EAGAIN: the parent was faster
-                    continue
-                if data:
-                    self.buffer.append(self._streams[fd], data)
-                else:
-                    self._poll.unregister(fd)  # user code closed its fd 1 or 2
+            ready = poll_anyhow(self._poll, 0)
+            if not ready:
+                return
+            try:
+                if self._lock is not None:
+                    _lockf(self._lock, _LOCK_EX)
+                self._read(ready)
+            finally:
+                if self._lock is not None:
+                    _lockf(self._lock, _LOCK_UN)
+
+    def _read(self, ready: list[tuple[int, int]]) -> None:
+        for fd, _ in ready:
+            try:
+                data = read(fd, PIPE_BYTES)
+            except _OSError:  # EAGAIN: the parent was faster
+                continue
+            if data:
+                self.buffer.append(self._streams[fd], data)
+            else:
+                self._poll.unregister(fd)  # user code closed its fd 1 or 2
 
     def _leave_to_the_pipes(self) -> None:
         # A child that user code forked has no answer of its own: what it prints goes the way of any child's output.
@@ -149,8 +165,6 @@ def _write_all(fd: int, data: bytes) -> None:
 
 def high_duplicate(fd: int) -> int:
     """A private copy of `fd`, out of the way of user code and of its children."""
-    import fcntl
-
     try:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 200)
     except OSError:  # a low limit of open files

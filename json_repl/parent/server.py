@@ -303,17 +303,19 @@ class Server:
 
     def _write(self, line: bytes) -> None:
         data = memoryview(line + b"\n")
-        try:
-            while data and not self._reader_gone:
+        while data and not self._reader_gone:
+            try:
                 data = data[write(self._out, data) :]
-        except BlockingIOError:  # somebody who shares our stdout has set it so
-            waiting = poll()
-            waiting.register(self._out, POLLOUT)
-            waiting.poll()
-            self._write(bytes(data[:-1]))
-        except OSError as error:
-            log.debug(f"an answer cannot be written: {error.strerror}")
-            self._reader_is_gone()
+            except BlockingIOError:  # somebody who shares our stdout has set it so
+                waiting = poll()
+                waiting.register(self._out, POLLOUT)
+                waiting.poll()
+            except (BrokenPipeError, ConnectionResetError):
+                self._reader_is_gone()
+            except OSError as error:
+                log.warning(f"an answer cannot be written to stdout: {error.strerror}")
+                self.exit_status = 1
+                self._reader_is_gone()
 
     def _warm_up(self) -> None:
         # What the first answer could do without, and later ones are faster with.
