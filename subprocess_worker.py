@@ -34,7 +34,7 @@ import signal
 from _thread import get_ident
 from select import POLLIN, poll
 
-from json_repl.core import imports, log, streams, tracebacks, wire
+from json_repl.core import forks, imports, log, streams, tracebacks, wire
 from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import CRASH, Error, Outcome
 from json_repl.core.output import PAGE_BYTES, OutputBuffer
@@ -75,7 +75,6 @@ class Worker:
             lambda main: Surroundings(main, texts, refuse_input), make_toolbox(self._ask, helpers, log.warning)
         )
         self._parking = Parking(fd, snapshots, buffer.note_parked, self._resume)
-        self._capture.copied_by_us = lambda: self._parking.under_way
         streams.install(texts)
         handle_interrupts(self._interpreter, buffer.interrupt_target)
 
@@ -84,6 +83,8 @@ class Worker:
         self._say_ready()
         self._parking.due = 0 if self._parking.mode != "off" else None
         while True:
+            if forks.in_child:  # a task of the session's has forked
+                os._exit(0)
             try:
                 self._wait()
                 received = self._receive()

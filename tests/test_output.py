@@ -29,7 +29,7 @@ WAYS = {
         "import os\npid = os.fork()\nif not pid:\n    print({0!r}, end=''); os._exit(0)\nos.waitpid(pid, 0); None"
     ),
     "a thread": (
-        "import threading\nthread = threading.Thread(target=lambda: print({0!r}, end=''))\nthread.start(); thread.join()"
+        "import threading\nthread = threading.Thread(target=lambda: print({0!r}, end=''))\nthread.start()\nthread.join()"
     ),
     "a task": "import asyncio\nasync def t(): print({0!r}, end='')\nawait asyncio.create_task(t())",
     "a finalizer": "class D:\n    def __del__(self): print({0!r}, end='')\nD(); None",

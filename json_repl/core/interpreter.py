@@ -7,13 +7,14 @@ from __future__ import annotations
 import __future__ as future_features
 
 import _ast
+import os
 import signal
 import sys
 from resource import RUSAGE_SELF, getrusage
 from time import perf_counter
 
+from json_repl.core import forks, sources
 from json_repl.core import outcome as ends
-from json_repl.core import sources
 from json_repl.core.outcome import Outcome, safe_text
 from json_repl.core.tracebacks import explain, without_text
 
@@ -37,6 +38,7 @@ _LONGEST_CACHED = 500  # characters
 _MOST_CACHED = 256
 _MOST_NAMES = 100  # of the namespace, that an answer about lost state can tell
 
+_exit = os._exit
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
 # User code may replace builtins and spoil modules: what runs in between is bound here.
@@ -78,6 +80,8 @@ class Interpreter:
         before = getrusage(RUSAGE_SELF)
         started = perf_counter()
         outcome = self._run(number, source, filename or f"<python-input-{number}>", silent)
+        if forks.in_child:
+            _end_as_child(outcome)
         after = getrusage(RUSAGE_SELF)
         outcome.elapsed_ms = (perf_counter() - started) * 1000
         outcome.cpu_ms = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000
@@ -110,13 +114,14 @@ class Interpreter:
             raise KeyboardInterrupt
 
     def wait_readable(self, fds: list[int]) -> None:
-        """While tasks of the session are alive, let them go on until one of `fds` can be read; else return at once."""
+        """While the session's event loop has anything to wait for, run it until one of `fds` can be read."""
         loop = self._event_loop
         if loop is None or loop.is_closed():
             return
         import asyncio
 
-        if not asyncio.all_tasks(loop):
+        waits_for_files = len(loop._selector.get_map()) > 1  # more than the loop's own pipe
+        if not (asyncio.all_tasks(loop) or loop._scheduled or loop._ready or waits_for_files):
             return
         self.surroundings.enter()
         try:
@@ -334,6 +339,20 @@ class Interpreter:
             return None
         self._names = names
         return names
+
+
+def _end_as_child(outcome: Outcome) -> None:
+    """A child that user code has forked has come to the end of the request, where a script's would end too."""
+    status = 0
+    if outcome.error is not None:
+        status = 1
+        if outcome.reason == ends.EXIT:
+            text = outcome.error.evalue
+            status = int(text) & 0xFF if text.lstrip("-").isdecimal() else int(text not in ("", "None"))
+        if status and outcome.reason != ends.EXIT:
+            sys.stderr.write(outcome.error.text())
+    _flush()
+    _exit(status)
 
 
 def _flush() -> None:

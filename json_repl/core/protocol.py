@@ -101,6 +101,11 @@ def encode(value: object) -> bytes:
         return _json_dumps(_encodable(value))
 
 
+def encode_exactly(value: object) -> bytes:
+    """JSON text that keeps even lone surrogates, for a request or an id as it came."""
+    return _encode_ascii(value).encode()
+
+
 def use_orjson() -> None:
     """Encode with orjson from now on. It is not imported at the start, as it takes as long as Python itself."""
     global _dumps
@@ -197,7 +202,7 @@ def id_text(id: Any) -> bytes | None:
     if type(id) is int:
         return str(id).encode()
     if id is None or type(id) is str:
-        return _encode_ascii(id).encode()  # with lone surrogates as they came
+        return encode_exactly(id)
     return None
 
 

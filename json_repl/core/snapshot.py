@@ -19,7 +19,7 @@ import sys
 from _socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
 from time import perf_counter
 
-from json_repl.core import wire
+from json_repl.core import forks, wire
 from json_repl.core.imports import keep
 
 TYPE_CHECKING = False
@@ -57,7 +57,6 @@ class Parking:
     def __init__(
         self, fd: dict[str, int], mode: str, note: Callable[[int | None], None], resume: Callable[[], None]
     ) -> None:
-        self.under_way = False  # the fork that goes on now is ours
         self.due: int | None = None  # the request whose state no copy holds yet
         self._fd = fd
         self.mode = mode
@@ -117,7 +116,7 @@ class Parking:
     def _double_fork(self) -> str:
         # The new process is nobody's child here: user code can neither wait for it nor see it. It becomes a child of
         # the session, which adopts orphans.
-        self.under_way = True
+        forks.by_us = True
         try:
             child = os.fork()
             if child == 0:
@@ -131,7 +130,7 @@ class Parking:
         except OSError:  # no memory, or too many processes: then there is no snapshot of this state
             return _FAILED
         finally:
-            self.under_way = False
+            forks.by_us = False
         status = 0
         try:
             _, status = os.waitpid(child, 0)

@@ -14,13 +14,14 @@ import select
 import sys
 from os import read, write
 
+from json_repl.core import forks
 from json_repl.core.output import STDERR, STDOUT, OutputBuffer
 
 __all__ = ["STDERR", "STDOUT", "Capture", "CapturedBytes", "empty_stdin", "high_duplicate", "install", "poll_anyhow"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Buffer, Callable  # type: ignore[attr-defined]
+    from collections.abc import Buffer  # type: ignore[attr-defined]
 
 # User code's print() comes here with its own builtins in force.
 _bytes, _len, _memoryview, _type, _OSError = bytes, len, memoryview, type, OSError
@@ -62,6 +63,13 @@ class CapturedBytes(io.BufferedIOBase):
         """Ignored: the stream belongs to the session, which goes on."""
 
 
+class _Nothing(io.TextIOWrapper):
+    """An empty stdin, which stays: ``exit()`` closes it, and the session goes on."""
+
+    def close(self) -> None:
+        """Ignored."""
+
+
 class Capture:
     """The output of one process's user code.
 
@@ -78,9 +86,6 @@ class Capture:
         self._poll = select.poll()
         for fd in self._streams:
             self._poll.register(fd, select.POLLIN)
-        self._forked = False
-        self.copied_by_us: Callable[[], bool] = lambda: False
-        os.register_at_fork(after_in_child=self._leave_to_the_pipes)
 
     def text_streams(self) -> tuple[io.TextIOWrapper, io.TextIOWrapper, io.TextIOWrapper]:
         """New stdin, stdout and stderr for user code."""
@@ -94,7 +99,7 @@ class Capture:
             )
             for stream in (STDOUT, STDERR)
         )
-        nothing = open(os.devnull, encoding="utf-8", closefd=True)
+        nothing = _Nothing(io.BufferedReader(io.FileIO(os.devnull)), encoding="utf-8")
         return nothing, out, err
 
     def begin(self, number: int) -> None:
@@ -109,7 +114,7 @@ class Capture:
 
     def write(self, stream: int, data: bytes) -> None:
         """Add what Python code writes, after all that was written to the pipes before it."""
-        if self._forked:
+        if forks.in_child:  # it has no answer of its own: what it prints goes the way of any child's output
             _write_all(stream, data)
             return
         with self.buffer.lock:
@@ -141,10 +146,6 @@ class Capture:
                 self.buffer.append(self._streams[fd], data)
             else:
                 self._poll.unregister(fd)  # user code closed its fd 1 or 2
-
-    def _leave_to_the_pipes(self) -> None:
-        # A child that user code forked has no answer of its own: what it prints goes the way of any child's output.
-        self._forked = self._forked or not self.copied_by_us()
 
 
 def poll_anyhow(poll: select.poll, timeout: float | None) -> list[tuple[int, int]]:

@@ -40,6 +40,8 @@ def explain(error: BaseException, source: str) -> Error:
     prepare()
     sources.refill()
     if isinstance(error, SyntaxError):
+        if error.text is None and error.filename and error.lineno:  # the compiler looks for it in a file
+            error.text = sources.line(error.filename, error.lineno) or None
         _hint(error, source)
     trace = _without_ours(_genuine(error, "__traceback__"))
     report = _traceback.TracebackException(type(error), error, trace, lookup_lines=False)

@@ -10,7 +10,7 @@ import signal
 import sys
 from _thread import get_ident
 
-from json_repl.core import log, streams
+from json_repl.core import forks, log, streams
 from json_repl.core import outcome as ends
 from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import Error, Outcome
@@ -61,6 +61,7 @@ class LocalBackend:
         if not guest:
             self._take_files()
             streams.install(texts)
+            sys.argv[:] = [""]
 
     def run(
         self,
@@ -106,7 +107,12 @@ class LocalBackend:
 
     def wait_readable(self, fds: list[int]) -> None:
         """Let the session's asyncio tasks go on until one of `fds` can be read; return at once if there are none."""
-        self.interpreter.wait_readable(fds)
+        try:
+            self.interpreter.wait_readable(fds)
+        except BaseException as error:  # of a task, or of a signal's handler of the user's
+            sys.excepthook(type(error), error, error.__traceback__)
+        if forks.in_child:
+            os._exit(0)
 
     def _take(self, number: int, wanted: int) -> str:
         data = b"".join(data for owner, (stream, data) in self._pieces if owner == number and stream == wanted)

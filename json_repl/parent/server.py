@@ -97,7 +97,7 @@ class Server:
             self._loop.watch(self._in, self.read)
         else:
             self._at_end = True
-            self._take_line(protocol.encode({"code": code}))
+            self._take_line(protocol.encode_exactly({"code": code}))
             self._run_queues()
         while not self._is_over():
             self._loop.turn()
