@@ -246,6 +246,7 @@ def _serve(session: Session, code: str | None) -> None:
         uses_worker=_uses_worker,
         get_worker=get_worker_manager,
         get_local=get_local_backend,
+        only=code,
     )
     on_terminal = os.isatty(requests)
     if on_terminal and code is None:
@@ -254,7 +255,7 @@ def _serve(session: Session, code: str | None) -> None:
         get_local_backend()
     _handle_signals(session, _server, on_terminal)
     try:
-        status = _server.serve(code)
+        status = _server.serve()
     except KeyboardInterrupt:  # on a terminal, while nothing ran
         status = 128 + signal.SIGINT
     _end(session, status)

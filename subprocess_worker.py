@@ -66,6 +66,7 @@ class Worker:
         self._received: list[tuple[int, bytes]] = []
         # Buffered in C, which keeps what it could not write yet when a signal's handler raises in the middle.
         self._answers = open(fd["answers"], "wb", buffering=_LARGEST_WRITE)
+        self._guarded = False
         self._answered: tuple[int, float] | None = None  # the request that was answered last, and how long it took
         self._main_thread = get_ident()
         buffer = OutputBuffer(mmap.mmap(fd["page"], PAGE_BYTES), lambda payload: self.send(wire.OUTPUT, payload))
@@ -115,6 +116,9 @@ class Worker:
 
     def _wait(self) -> None:
         """Until there is something to read, let the session's tasks go on, or take a snapshot that is due."""
+        if not self._guarded and sys.platform.startswith("linux") and not poll_anyhow(self._poll, 1):
+            self._guarded = True
+            self._parking.guard()
         patience = self._parking.patience()
         if patience is not None and not self._received and not poll_anyhow(self._poll, patience * 1000 + 1):
             self._parking.park(self._parking.due or 0)

@@ -21,12 +21,14 @@ from time import perf_counter
 from json_repl import processes
 from json_repl.core import log, wire
 from json_repl.core import outcome as ends
-from json_repl.core.errors import InternalError, InvalidParams, WireError, WorkerLost, WorkerUnavailable
+from json_repl.core.errors import InternalError, WireError, WorkerLost, WorkerUnavailable
 from json_repl.core.outcome import Outcome
 from json_repl.core.output import STDERR, STDOUT
+from json_repl.core.snapshot import KEEPER
 from json_repl.loop import Loop
 from json_repl.shelf import Shelf, Snapshot
 from json_repl.supply import Supply
+from json_repl.timeline import Timeline
 from json_repl.turn import RESTARTS, Turn, crash, failure, is_timeout, was_taken_away
 
 TYPE_CHECKING = False
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 1.0  # for interrupted code to end by itself
 STACKS_SECONDS = 0.005  # for all stacks to be written before the code is interrupted
 STOP_SECONDS = 2.0  # for a worker that was asked to end: the user's atexit handlers run then
-_MOST_REMEMBERED = 1000  # requests whose names are known, for the answer after a loss
 
 
 class WorkerManager:
@@ -67,7 +68,6 @@ class WorkerManager:
         self._loop = loop or Loop()
         self._shelf = Shelf(self._loop, keep)
         self._supply = Supply(self, self._loop, self._shelf, python, helpers, snapshots)
-        self._snapshots = snapshots
         self._answer_question = answer_question
         self._on_late_output = on_late_output
         self._turn: Turn | None = None
@@ -75,8 +75,7 @@ class WorkerManager:
         self._then: Callable[[], None] | None = None  # what comes first when the next worker is ready
         self._numbers = 0
         self._restarts = 0
-        self._timeline: list[int] = []  # requests that made the state what it is, oldest first
-        self._names: dict[int, tuple[list[str], int]] = {0: ([], 0)}  # after each: the first names, and how many
+        self._timeline = Timeline()
         self._loss: dict[str, object] = {}  # told with the next answer
 
     # -- what others call --------------------------------------------------------------------------------------------
@@ -138,11 +137,11 @@ class WorkerManager:
 
     def restart(self) -> None:
         """End the worker and begin anew, with an empty namespace; a session that had fallen back has workers again."""
-        had_state = bool(self._timeline)
+        had_state = bool(self._timeline.requests)
         self.stop()
         self._supply.forgive()
         self.epoch += had_state
-        self._timeline.clear()
+        self._timeline.lose_all()
         self.prepare()
 
     def reset(self, done: Callable[[], None]) -> None:
@@ -154,54 +153,33 @@ class WorkerManager:
         else:
             self._return_to(pristine, done)
 
-    def rollback(self, number: int, done: Callable[[], None]) -> None:
-        """Return to the state after request `number`.
-
-        Raises:
-            InvalidParams: no snapshot holds it; the text says what can be returned to.
-        """
-        snapshot = self._shelf.get(number)
-        if snapshot is None:
-            raise InvalidParams(f"no snapshot holds the state after request {number}.")
-        self._return_to(snapshot, done)
-
     def kill(self) -> None:
         """End the worker and all that it has started, at once, from within a signal's handler too."""
         link = self._supply.let_go()
         if link is not None and link.process is not None:
             link.kill()
             link.process.reap(wait=True)
-            _end_all(link.process.pid)
+            processes.end_all(link.process.pid)
         self._shelf.clear()
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """End the worker and all that it has started: ask, wait, kill. Returns when it is gone."""
         link = self._supply.let_go()
-        self._shelf.clear()
-        if link is None:
-            return
-        link.hang_up()
-        link.busy = 0
-        patience = self._loop.call_in(seconds, link.kill)
-        while not link.closed:
-            self._loop.turn()
-        patience.cancel()
-        if link.process is not None:
-            _end_all(link.process.pid)
+        if link is not None:
+            link.hang_up()
+            link.busy = 0
+            patience = self._loop.call_in(seconds, link.kill)
+            while not link.closed:
+                self._loop.turn()
+            patience.cancel()
+            if link.process is not None:
+                processes.end_all(link.process.pid)
+        self._shelf.clear()  # last, as the keeper is among them
 
     def take_loss(self) -> dict[str, object]:
         """What an answer must tell of state that was lost since the last one."""
         loss, self._loss = self._loss, {}
         return loss
-
-    def snapshots(self) -> list[Snapshot]:
-        """The states that can be returned to, oldest first."""
-        return sorted(self._shelf, key=lambda snapshot: snapshot.number)
-
-    @property
-    def timeline(self) -> list[int]:
-        """The requests that made the state what it is, oldest first."""
-        return self._timeline
 
     def state(self) -> dict[str, object]:
         """For people who ask how it is."""
@@ -213,7 +191,7 @@ class WorkerManager:
             "failed_starts": self._supply.failed_starts,
             "epoch": self.epoch,
             "given_up": self.given_up,
-            "snapshots": len(self.snapshots()),
+            "snapshots": len([*self._shelf]),
         }
 
     # -- handing over ------------------------------------------------------------------------------------------------
@@ -264,11 +242,11 @@ class WorkerManager:
     # -- news of the supply ------------------------------------------------------------------------------------------
 
     def on_ready(self, origin: Snapshot | None) -> None:
-        """A worker can take requests: one from a snapshot, or a fresh one."""
+        """A worker can take requests."""
         if origin is not None:
-            self._note_return(origin)
-        elif self._timeline:
-            self._note_total_loss()
+            self._loss = self._timeline.return_to(origin)
+        elif self._timeline.requests:
+            self._loss = self._timeline.lose_all()
         then, self._then = self._then, None
         if then is not None:
             then()
@@ -277,8 +255,8 @@ class WorkerManager:
 
     def on_given_up(self, why: str) -> None:
         """There will be no worker."""
-        if self._timeline:
-            self._note_total_loss()
+        if self._timeline.requests:
+            self._loss = self._timeline.lose_all()
         then, self._then = self._then, None
         if then is not None:
             then()
@@ -318,7 +296,10 @@ class WorkerManager:
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """The worker has parked a copy of itself."""
-        self._shelf.add(snapshot)
+        if snapshot.number == KEEPER:
+            self._shelf.keep_keeper(snapshot)
+        else:
+            self._shelf.add(snapshot)
 
     def on_lost(self, code: int | None, stacks: list[str]) -> None:
         """The worker has ended: another one from the newest state that there is, and then see `_settle`."""
@@ -332,10 +313,7 @@ class WorkerManager:
             log.warning(f"the worker {text} while it was idle; a new one is made")
         newest = self._shelf.newest()
         if newest is None:
-            if self._timeline:
-                self._note_total_loss()
-            else:
-                self._loss = {"state": ends.RESTORED}  # it was empty, and is empty again
+            self._loss = self._timeline.lose_all()
             self._settle(turn, code, text, stacks)
             self.prepare()
         else:
@@ -348,14 +326,7 @@ class WorkerManager:
         turn, link = self._turn, self._supply.link
         assert turn is not None and link is not None
         link.busy = 0
-        names, _ = self._names.get(self._timeline[-1] if self._timeline else 0, ([], 0))
-        self._supply.has_served = True
-        processes.reap_orphans()
-        self._timeline.append(turn.number)
-        self._names[turn.number] = (names if outcome.names is None else outcome.names, outcome.variable_count)
-        if len(self._names) > _MOST_REMEMBERED:
-            del self._names[next(iter(self._names))]
-            del self._timeline[:-_MOST_REMEMBERED]
+        self._timeline.add(turn.number, outcome)
         if turn.killed_for == ends.TIMEOUT:
             is_timeout(outcome, turn, link.stacks())
             if turn.always:
@@ -426,21 +397,3 @@ class WorkerManager:
 
         self._then = arrived
         self._supply.revive(snapshot)
-
-    def _note_return(self, origin: Snapshot) -> None:
-        undone = [number for number in self._timeline if number > origin.number]
-        del self._timeline[len(self._timeline) - len(undone) :]
-        self._loss = {"state": ends.RESTORED, "undone": [f"e{number}" for number in undone]}
-        if origin.threads:
-            self._loss["threads_lost"] = origin.threads
-
-    def _note_total_loss(self) -> None:
-        names, count = self._names.get(self._timeline[-1], ([], 0))
-        self._loss = {"state": ends.LOST, "lost_names": names, "lost_count": count}
-        self._timeline.clear()
-
-
-def _end_all(pid: int) -> None:
-    processes.end_group(pid)
-    if processes.leaves_something(pid):
-        processes.end_orphans({pid})

@@ -229,6 +229,13 @@ def end_orphans(dead: set[int], born_before: int | None = None) -> None:
     _kill_all(is_left)
 
 
+def end_all(pid: int) -> None:
+    """Kill all that the last worker, which has ended, has left behind."""
+    end_group(pid)
+    if leaves_something(pid):
+        end_orphans({pid})
+
+
 def birth(pid: int) -> int:
     """When a process began, in the system's ticks since its own start; 0 if it has ended."""
     try:

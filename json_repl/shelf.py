@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from _socket import SCM_RIGHTS, SOL_SOCKET, socket
-from time import monotonic
 
 from json_repl import processes
 from json_repl.loop import GONE, Loop
@@ -26,14 +25,13 @@ class Snapshot:
         threads: how many of the user's threads it lacks.
     """
 
-    __slots__ = ("born", "channel", "number", "pid", "threads")
+    __slots__ = ("channel", "number", "pid", "threads")
 
     def __init__(self, number: int, pid: int, channel: int, threads: int) -> None:
         self.number = number
         self.pid = pid
         self.channel = channel
         self.threads = threads
-        self.born = monotonic()
 
     def make_worker(self, files: Sequence[int]) -> None:
         """Have the copy make a live worker of itself, which gets these files; it says READY on one of them.
@@ -48,14 +46,6 @@ class Snapshot:
         finally:
             channel.detach()
 
-    def private_bytes(self) -> int:
-        """Memory that this copy alone holds; what it shares with others is not counted."""
-        try:
-            with open(f"/proc/{self.pid}/smaps_rollup") as file:
-                return 1024 * sum(int(line.split()[1]) for line in file if line.startswith("Private_"))
-        except (OSError, ValueError):
-            return 0
-
 
 class Shelf:
     """Holds at most `keep` snapshots beside the first: the newer, the closer together."""
@@ -64,6 +54,7 @@ class Shelf:
         self._loop = loop
         self._keep = max(keep, 1)
         self._snapshots: dict[int, Snapshot] = {}  # by number, oldest first
+        self._keeper: Snapshot | None = None
         self._ending: list[int] = []  # pids of copies that were let go of
 
     def __iter__(self) -> Iterator[Snapshot]:
@@ -77,6 +68,12 @@ class Shelf:
         self._loop.watch(snapshot.channel, lambda: self._gone(snapshot), GONE)
         if len([number for number in self._snapshots if number]) > self._keep:
             self.drop(self._least_missed())
+
+    def keep_keeper(self, keeper: Snapshot) -> None:
+        """Hold the copy that ends what is left when our end of its channel closes."""
+        self._let_go_of_keeper()
+        self._keeper = keeper
+        processes.hold(keeper.pid)
 
     def newest(self) -> Snapshot | None:
         """The one of the latest state."""
@@ -104,9 +101,16 @@ class Shelf:
         """Let go of all, and wait until they have ended."""
         for number in [*self._snapshots]:
             self.drop(number)
+        self._let_go_of_keeper()
         for pid in self._ending:
             processes.reap_held(pid, wait=True)
         self._ending.clear()
+
+    def _let_go_of_keeper(self) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            os.close(keeper.channel)
+            self._ending.append(keeper.pid)
 
     def _least_missed(self) -> int:
         # Spacing grows with age: the one goes whose neighbours lie closest together for how old they are.

@@ -13,6 +13,7 @@ from time import monotonic
 from json_repl import processes
 from json_repl.core import log, wire
 from json_repl.core.errors import WorkerUnavailable
+from json_repl.core.snapshot import MARK
 from json_repl.loop import Loop, Timer
 from json_repl.shelf import Shelf, Snapshot
 from json_repl.turn import RESTARTS
@@ -76,6 +77,7 @@ class Supply:
         self._loop = loop
         self._shelf = shelf
         self._command = [python or sys.executable, "-u", WORKER_FILE, "{first}", helpers or "", snapshots]
+        self._mark = os.urandom(8).hex()
         self._timer: Timer | None = None  # until the worker is ready, or the next start
         self._born = 0.0
         self._why = ""  # it is killed, if it is
@@ -146,7 +148,7 @@ class Supply:
 
     def _beget(self, files: list[int], out: int, err: int) -> processes.Process | None:
         if self._origin is None:
-            return processes.spawn(self._command, os.environ, files, out, err)
+            return processes.spawn(self._command, {**os.environ, MARK: self._mark}, files, out, err)
         self._origin.make_worker([*files, out, err])
         return None
 

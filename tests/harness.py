@@ -224,6 +224,26 @@ class Shared:
             self._session.end()
 
 
+class Lasting:
+    """One session for many cases that do not mind each other's state; a new one where a case has ended it."""
+
+    def __init__(self, backend: str) -> None:
+        self._backend = backend
+        self._session: Session | None = None
+
+    def session(self) -> Session:
+        """The session."""
+        if self._session is None or self._session.process.poll() is not None:
+            self.end()
+            self._session = Session(self._backend)
+        return self._session
+
+    def end(self) -> None:
+        """End the session."""
+        if self._session is not None:
+            self._session.end()
+
+
 def wait_until(condition: Callable[[], Any], bound: float = BOUND) -> Any:
     """Look again and again until `condition` is true; returns what it returned then."""
     deadline = monotonic() + bound

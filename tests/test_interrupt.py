@@ -155,10 +155,14 @@ def test_two_interrupts_in_a_row_are_one_interrupt(run: Callable[..., Running]) 
 
 
 # A loop of nothing but `pass` would not do: where it jumps, CPython 3.11 and 3.12 raise outside of the `try` around it.
-CATCHES = "import time\ntry:\n " + NOTE.strip("\n") + """
+CATCHES = (
+    "import time\ntry:\n "
+    + NOTE.strip("\n")
+    + """
  while True: time.sleep(0.01)
 except KeyboardInterrupt: caught = True
 """
+)
 
 
 def test_code_that_catches_the_interrupt_goes_on_and_can_be_interrupted_again(
@@ -231,7 +235,7 @@ def test_tasks_of_the_session_survive_the_interrupt_of_an_await(run: Callable[..
 
 def test_a_request_that_waits_for_its_worker_can_be_cancelled(start: Start, tmp_path: Path) -> None:
     python, go = tmp_path / "python", tmp_path / "go"
-    python.write_text(f'#!/bin/sh\nwhile [ ! -e {go} ]; do sleep 0.01; done\nexec python3 "$@"\n')
+    python.write_text(f'#!/bin/sh\nwhile [ ! -e {go} ]; do sleep 0.01; done\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     session = start("worker", env={"JSON_REPL_PYTHON": str(python)})
     session.send({"id": 1, "code": "1"})

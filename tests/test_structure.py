@@ -119,7 +119,9 @@ def test_no_file_of_the_child_names_a_module_outside_the_standard_library() -> N
 
 
 def test_no_file_is_too_long_to_be_read_at_once() -> None:
-    too_long = {module: n for module, file in MODULES.items() if (n := len(file.read_text().splitlines())) > LARGEST_FILE}
+    too_long = {
+        module: n for module, file in MODULES.items() if (n := len(file.read_text().splitlines())) > LARGEST_FILE
+    }
     assert not too_long
 
 
@@ -136,7 +138,8 @@ def test_a_live_worker_has_nothing_loaded_from_outside_the_standard_library(star
     bare = start("local", command=[sys.executable, "-c", f"{code.splitlines()[0]}\nprint(*found)"])
     site = set(bare.read_line().decode().split())
     session = start("worker", cwd=tmp_path)
-    session.run("[h.read, h.search_code, h.run('true'), h.list_files('.'), h.exists('x')]; await __import__('asyncio').sleep(0)")
+    session.value("[h.read, h.search_code, h.run('true'), h.list_files('.'), h.exists('x')]")
+    session.value("await __import__('asyncio').sleep(0)")
     session.run("1 / 0")
     session.ask("variables")
     tops = {name.partition(".")[0] for name in ast.literal_eval(session.value(code))} - site

@@ -106,12 +106,10 @@ def encode_exactly(value: object) -> bytes:
     return _encode_ascii(value).encode()
 
 
-def use_orjson() -> None:
-    """Encode with orjson from now on. It is not imported at the start, as it takes as long as Python itself."""
+def encode_with(dumps: Callable[[object], bytes]) -> None:
+    """Encode with `dumps` from now on, such as orjson's; where it refuses a value with TypeError, as before."""
     global _dumps
-    import orjson
-
-    _dumps = orjson.dumps
+    _dumps = dumps
 
 
 def _json_dumps(value: object) -> bytes:

@@ -34,6 +34,8 @@ LONG_FACTOR = 10  # a larger one, when the request ran for so many times its cos
 BURST_SHARE = 0.2  # ... or snapshots take no more than this share of the time ...
 IDLE_FACTOR = 3  # ... or the session has been idle for so many times its cost
 
+KEEPER = (1 << 62) - 1  # instead of a request's number: the copy that ends what is left
+MARK = "JSON_REPL_WORKER"  # in the environment of all that a worker starts, with a value of the session's own
 REPORT = struct.Struct("<QQQ")  # request number, pid, threads of the user's that the copy lacks
 _FD = struct.Struct("<i")
 _HANDED = len(wire.CHILD_FDS) + 2  # files that come with "go": ours, and fd 1 and 2
@@ -41,6 +43,7 @@ _HARMLESS_DEVICES = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}  # null,
 
 _ALL_SIGNALS = signal.valid_signals()
 _modules = sys.modules
+_mark = os.environ.get(MARK, "")  # as it was at the start
 _LIVE, _COPY, _FAILED = "live", "copy", "failed"
 
 
@@ -86,12 +89,21 @@ class Parking:
         """Seconds of idleness after which a snapshot that is due should be taken; None: none is due."""
         return None if self.due is None else self._cost * IDLE_FACTOR
 
+    def guard(self) -> None:
+        """Leave a copy behind that, when the session has ended, kills what is left of it, however that came about.
+
+        The kernel ends the worker's process group with the session (see `end_with_parent`); this one sees to those that
+        have left the group, and to a worker that has closed all its files.
+        """
+        self.park(KEEPER)
+
     def park(self, number: int) -> bool:
         """Leave a copy behind, in the state after request `number`.
 
         Returns in the live worker (whether it was done), and, when its time has come, in a copy of that copy.
         """
-        self.due = None
+        if number != KEEPER:
+            self.due = None
         started = perf_counter()
         random = _modules.get("random")
         self._lost_threads = _count_threads() - 1
@@ -154,6 +166,8 @@ class Parking:
             while True:
                 files = _receive_files(channel)
                 if files is None:
+                    if number == KEEPER:
+                        _kill_marked()
                     os._exit(0)
                 if self._double_fork() is _COPY:
                     break
@@ -214,6 +228,19 @@ def _count_threads() -> int:
         return int(_modules["threading"].active_count())
     except Exception:  # not imported, or spoiled
         return 1
+
+
+def _kill_marked() -> None:
+    mark = f"{MARK}={_mark}".encode()
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and int(name) != os.getpid():
+            try:
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    marked = mark in file.read().split(b"\0")
+                if marked:
+                    os.kill(int(name), signal.SIGKILL)
+            except OSError:  # it has just ended, or is somebody else's
+                continue
 
 
 def _identity(fd: int) -> tuple[int, int] | None:

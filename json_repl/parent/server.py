@@ -51,6 +51,7 @@ class Server:
         execute: runs code, as the front door's ``execute_code``.
         uses_worker: whether a session's next request goes to a worker.
         get_worker, get_local: the backends, made if need be.
+        only: code to run instead of what comes on `requests_fd`.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Server:
         uses_worker: Callable[[Session], bool],
         get_worker: Callable[[], Any],
         get_local: Callable[[], Any],
+        only: str | None = None,
     ) -> None:
         self.execute = execute
         self.uses_worker = uses_worker
@@ -78,26 +80,26 @@ class Server:
         self._default = next(iter(sessions.values()))
         self._in, self._out = requests_fd, answers_fd
         self._lines = protocol.LineReader(settings.max_line)
-        self._at_end = False
+        self._only = only
+        self._at_end = only is not None
         self._stopped: str | None = None  # why nothing more is run
         self._reader_gone = False
         self._answered_any = False
 
     # -- the life of the server --------------------------------------------------------------------------------------
 
-    def serve(self, code: str | None = None) -> int:
-        """Answer until stdin ends and all is answered, or only `code` if given. Returns the exit status."""
+    def serve(self) -> int:
+        """Answer until stdin ends and all is answered. Returns the exit status."""
         self._loop.watch(self._out, self._reader_is_gone, GONE)
         self._loop.before_wait = self._let_tasks_go_on
         if self._settings.ready == "plain":
             self._write(_READY_TOKEN.encode())
         elif self._settings.ready == "json":
             self._write(protocol.notification("ready", {"signal": _READY_TOKEN, "version": __version__}))
-        if code is None:
+        if self._only is None:
             self._loop.watch(self._in, self.read)
         else:
-            self._at_end = True
-            self._take_line(protocol.encode_exactly({"code": code}))
+            self._take_line(protocol.encode_exactly({"code": self._only}))
             self._run_queues()
         while not self._is_over():
             self._loop.turn()
@@ -108,7 +110,8 @@ class Server:
 
     def files(self) -> dict[int, Callable[[], object]]:
         """What is watched while local code runs; a callback that returns False has nothing more to watch."""
-        return {self._in: self.read, self._out: self._reader_is_gone}
+        files: dict[int, Callable[[], object]] = {self._out: self._reader_is_gone}
+        return files if self._at_end else {self._in: self.read, **files}
 
     def read(self) -> bool | None:
         """Take what stands on stdin: answer control requests, queue the others."""
@@ -322,7 +325,8 @@ class Server:
         try:
             tracebacks.prepare()
             with ours():
-                protocol.use_orjson()
+                import orjson
+            protocol.encode_with(orjson.dumps)
         except Exception as error:  # without it answers are slower, and right
             log.warning(f"orjson cannot be imported, answers are made by the json module: {error!r}")
 
