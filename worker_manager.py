@@ -5,7 +5,7 @@
     done(outcome)  <-- ANSWER <-- interrupt, then kill <-- deadline
                    <-- the worker ended: a new one from the newest snapshot, then by cause, see `_settle`
 
-How a request can end that its worker does not answer, by cause:
+How a request ends that its worker does not answer:
 
     A  no worker can be had                WorkerUnavailable: the caller runs it elsewhere
     B  the worker was taken away           a new worker, and the code again, if nothing else was undone
@@ -242,7 +242,7 @@ class WorkerManager:
     # -- news of the supply ------------------------------------------------------------------------------------------
 
     def on_ready(self, origin: Snapshot | None) -> None:
-        """A worker can take requests."""
+        """A worker is there."""
         if origin is not None:
             self._loss = self._timeline.return_to(origin)
         elif self._timeline.requests:
@@ -254,7 +254,7 @@ class WorkerManager:
             self._hand_over()
 
     def on_given_up(self, why: str) -> None:
-        """There will be no worker."""
+        """There will be none."""
         if self._timeline.requests:
             self._loss = self._timeline.lose_all()
         then, self._then = self._then, None
@@ -296,10 +296,7 @@ class WorkerManager:
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """The worker has parked a copy of itself."""
-        if snapshot.number == KEEPER:
-            self._shelf.keep_keeper(snapshot)
-        else:
-            self._shelf.add(snapshot)
+        (self._shelf.keep_keeper if snapshot.number == KEEPER else self._shelf.add)(snapshot)
 
     def on_lost(self, code: int | None, stacks: list[str]) -> None:
         """The worker has ended: another one from the newest state that there is, and then see `_settle`."""
@@ -326,6 +323,8 @@ class WorkerManager:
         turn, link = self._turn, self._supply.link
         assert turn is not None and link is not None
         link.busy = 0
+        self._supply.has_served = True
+        processes.reap_orphans()
         self._timeline.add(turn.number, outcome)
         if turn.killed_for == ends.TIMEOUT:
             is_timeout(outcome, turn, link.stacks())

@@ -46,6 +46,16 @@ class Snapshot:
         finally:
             channel.detach()
 
+    def dismiss(self) -> None:
+        """Have the copy end without doing what it is there for."""
+        channel = socket(fileno=self.channel)
+        try:
+            channel.send(b"bye")
+        except OSError:  # it has ended
+            pass
+        finally:
+            channel.detach()
+
 
 class Shelf:
     """Holds at most `keep` snapshots beside the first: the newer, the closer together."""
@@ -109,6 +119,7 @@ class Shelf:
     def _let_go_of_keeper(self) -> None:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
+            keeper.dismiss()
             os.close(keeper.channel)
             self._ending.append(keeper.pid)
 

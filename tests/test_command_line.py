@@ -35,7 +35,7 @@ def command(*args: str, lines: list[Any] | None = None, **env: str) -> tuple[lis
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr.decode(), done.returncode
 
 
-# -- options and their variables ----------------------------------------------------------------------------------------
+# -- options and their variables --------------------------------------------------------------------------------------
 
 
 def text_of(*args: str) -> str:
@@ -53,9 +53,8 @@ def test_version_and_help_are_printed() -> None:
     assert __version__ in text_of("--version")
     help_text = text_of("--help")
     assert help_text == text_of("-h")
-    for (
-        option
-    ) in "--worker --local --timeout --fallback --ready --python --fail-fast --check -e --version --help".split():
+    options = ["--worker", "--local", "--timeout", "--fallback", "--ready", "--python", "--fail-fast", "--check", "-e"]
+    for option in [*options, "--version", "--help"]:
         assert option in help_text
     for variable in ("USE_SUBPROCESS_WORKER", "JSON_REPL_TIMEOUT", "JSON_REPL_PYTHON", "DEBUG_REPL"):
         assert f"[{variable}]" in "".join(help_text.split())
@@ -166,7 +165,7 @@ def test_debugging_speaks_on_stderr_only() -> None:
     assert (len(answers), status) == (2, 0) and "debug" in stderr
 
 
-# -- -e, --check, --fail-fast -------------------------------------------------------------------------------------------
+# -- -e, --check, --fail-fast -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -238,7 +237,7 @@ def test_fail_fast_runs_what_came_before_a_failure_and_nothing_after_it(
     assert [errors[n]["code"] for n in range(3, 6)] == [-32014] * 3
 
 
-# -- --python -----------------------------------------------------------------------------------------------------------
+# -- --python ---------------------------------------------------------------------------------------------------------
 
 
 def other_pythons() -> list[str]:
@@ -294,7 +293,7 @@ def test_without_an_interpreter_and_without_fallback_nothing_runs(tmp_path: Path
     assert "/nonexistent" in answers[0]["stderr"] and not mark.exists()
 
 
-# -- cwd and environment ------------------------------------------------------------------------------------------------
+# -- cwd and environment ----------------------------------------------------------------------------------------------
 
 
 def test_the_session_has_its_callers_folder_and_environment(start: Start, backend: str, tmp_path: Path) -> None:

@@ -84,15 +84,15 @@ RUIN = {
     "garbage is collected all the time": "import gc; gc.set_threshold(1, 1, 1)",
     "a gc callback raises": "import gc; gc.callbacks.append(lambda *event: 1 / 0); gc.set_threshold(1)",
     "the locale is C": "import locale, os; os.environ['LC_ALL'] = 'C'; locale.setlocale(locale.LC_ALL, 'C')",
-    "a thread is left running": """
-        import threading
-        for daemon in (False, True):
-            threading.Thread(target=threading.Event().wait, daemon=daemon).start()
-        """,
     "an atexit handler raises": "import atexit; atexit.register(lambda: 1 / 0)",
     "an atexit handler prints": "import atexit; atexit.register(print, 'bye')",
     "an atexit handler exits": "import atexit, os; atexit.register(os._exit, 7)",
-    "an atexit handler hangs": "import atexit, threading; atexit.register(threading.Event().wait)",
+    "threads are left running and an atexit handler hangs": """
+        import atexit, threading
+        atexit.register(threading.Event().wait)
+        for daemon in (False, True):
+            threading.Thread(target=threading.Event().wait, daemon=daemon).start()
+        """,
     "few files may be open": "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (12, 4096))",
     "no files may be opened": "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (0, 4096))",
     "no file may grow": "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import Session
@@ -48,6 +50,14 @@ def test_a_handler_that_prints_between_requests_is_heard_once(session: Session, 
     assert [answer["late_output"] + answer["stdout"] for answer in answers] == ["rung\n", ""]
 
 
+def stop_timer(session: Session) -> None:
+    """Its handler may raise in the very request that stops it."""
+    for _ in range(100):
+        if session.run("signal.setitimer(signal.ITIMER_REAL, 0)")["status"] == "ok":
+            return
+    raise AssertionError("the timer cannot be stopped")
+
+
 def test_a_handler_that_raises_all_the_time_never_tears_what_is_printed(session: Session) -> None:
     session.run(ALARM.format(body="raise ValueError"))
     code = """
@@ -67,11 +77,13 @@ while count < 1500:
     session.send({"id": 1, "code": code, "timeout": 25}, {"id": 2, "code": "first + 1"})
     answers = [session.read(), session.read()]
     assert [answer["id"] for answer in answers] == [1, 2]
-    session.run("signal.setitimer(signal.ITIMER_REAL, 0)")
+    stop_timer(session)
     assert session.value("first + 1, count >= 1500") == "(42, True)"
-    pieces = [line.split() for line in answers[0]["stdout"].splitlines() if line]
-    assert all(piece[0] in ("out", "raw", "out1", "raw1") or piece[0].startswith(("out", "raw")) for piece in pieces)
-    assert len(pieces) >= int(session.value("done"))
+    done = int(session.value("done"))
+    assert done <= len(re.findall(r"raw \d+\n", answers[0]["stdout"]))
+    assert done <= len(re.findall(r"out \d+\n", answers[0]["stdout"]))
+    assert done <= len(re.findall(r"err \d+\n", answers[0]["stderr"]))
+    assert not re.search("err|Error", answers[0]["stdout"]) and not re.search("out|raw", answers[0]["stderr"])
     assert [answer["session_state"]["state"] for answer in answers] == ["kept", "kept"]
 
 
@@ -92,7 +104,9 @@ lines, count
     assert answer["status"] == "ok", answer["stderr"]
     lines, count = eval(answer["result"])
     assert answer["stdout"].split() == [f"[{n}]" for n in range(1, lines + 1)]
-    assert answer["stderr"].split() == [f"<{n}>" for n in range(1, count + 1)]
+    assert sorted(answer["stderr"].split()) == sorted(
+        f"<{n}>" for n in range(1, count + 1)
+    )  # they interrupt each other
 
 
 def test_a_timer_that_rings_all_the_time_disturbs_no_answer(session: Session) -> None:
@@ -104,8 +118,7 @@ def test_a_timer_that_rings_all_the_time_disturbs_no_answer(session: Session) ->
     assert [answer["id"] for answer in answers] == list(range(100))
     wrong = [a for a in answers if a["result"] != str(41 + a["id"]) and a["error"]["ename"] != "ValueError"]
     assert not wrong
-    while session.run("signal.setitimer(signal.ITIMER_REAL, 0)")["status"] == "error":
-        pass
+    stop_timer(session)
     assert session.value("first + 1") == "42"
     assert {answer["session_state"]["state"] for answer in answers} == {"kept"}
 
@@ -132,13 +145,17 @@ def test_many_processes_that_threads_fork_are_waited_for(session: Session) -> No
     assert session.value("first + 1") == "42"
 
 
-@pytest.mark.parametrize("name", ["os.read", "os.write", "os.close", "os.fork", "len"])
-def test_an_audit_hook_that_raises_is_answered(session: Session, name: str) -> None:
-    code = "import sys\ndef hook(event, args):\n    if armed and event.startswith(('open', 'import', 'os.')): raise RuntimeError(event)"
-    session.run(f"{code}\narmed = False\nsys.addaudithook(hook)\nfirst = 41")
+def test_an_audit_hook_that_raises_is_answered(session: Session) -> None:
+    session.run("""
+import sys
+first, armed = 41, False
+def hook(event, args):
+    if armed and event.startswith(("open", "import", "os.", "socket")): raise RuntimeError(event)
+sys.addaudithook(hook)
+""")
     session.run("armed = True")
     session.send(
-        {"id": 1, "code": "first + 1"}, {"id": 2, "code": f"import os; {name}()"}, {"id": 3, "code": "armed = False"}
+        {"id": 1, "code": "first + 1"}, {"id": 2, "code": "open('/dev/null')"}, {"id": 3, "code": "armed = False"}
     )
     answers = [session.read() for _ in range(3)]
     assert [answer["id"] for answer in answers] == [1, 2, 3]
@@ -150,11 +167,12 @@ def test_an_audit_hook_that_raises_is_answered(session: Session, name: str) -> N
 # What only a worker survives, as it can be replaced.
 
 
-def lives(worker: Session, code: str, **params: object) -> dict:
+def lives(worker: Session, code: str, **params: object) -> dict[str, Any]:
     """The answer to code that may cost the worker but neither the session nor what was there before."""
     worker.run("first = 41")
     assert worker.value("first") == "41"
     worker.send({"id": 1, "code": textwrap.dedent(code), "timeout": 10, **params}, {"id": 2, "code": "1 + 1"})
+    answer: dict[str, Any]
     answer, following = worker.read(), worker.read()
     assert (answer["id"], following["id"], following["result"]) == (1, 2, "2"), following["stderr"]
     first = worker.run("first")
@@ -166,7 +184,12 @@ def lives(worker: Session, code: str, **params: object) -> dict:
 FILES = {
     "all files are closed": "import os; os.closerange(3, 4096)",
     "all files and streams are closed": "import os; os.closerange(0, 4096)",
-    "each file is closed in turn": "import os\nfor fd in map(int, os.listdir('/proc/self/fd')):\n    try: os.close(fd)\n    except OSError: pass",
+    "each file is closed in turn": """
+        import os
+        for fd in map(int, os.listdir('/proc/self/fd')):
+            try: os.close(fd)
+            except OSError: pass
+        """,
     "garbage in every file": """
         import os
         for fd in sorted(map(int, os.listdir('/proc/self/fd'))):
@@ -214,7 +237,12 @@ FILES = {
         for fd in range(3, 300): os.dup2(null, fd)
         """,
     "every file is stdout": "import os\nfor fd in range(2, 300): os.dup2(1, fd)",
-    "no file blocks": "import os\nfor fd in map(int, os.listdir('/proc/self/fd')):\n    try: os.set_blocking(fd, False)\n    except OSError: pass",
+    "no file blocks": """
+        import os
+        for fd in map(int, os.listdir('/proc/self/fd')):
+            try: os.set_blocking(fd, False)
+            except OSError: pass
+        """,
     "every file is used up": """
         import os
         kept = []
@@ -255,11 +283,15 @@ LIMITS = {
     "stack": "import resource, sys; sys.setrecursionlimit(10**7)\ndef f(): return [f() for _ in (0,)]\nf()",
     "a signal that stops": "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)",
     "an alarm": "import signal; signal.setitimer(signal.ITIMER_REAL, 0.01); signal.pause()",
-    "a wait for ever": "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); signal.sigwait([1])",
+    "a wait for ever": "from signal import *; pthread_sigmask(SIG_BLOCK, valid_signals()); sigwait([SIGHUP])",
     "interrupts are refused": "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
     "C code that holds the interpreter": "import ctypes; ctypes.PyDLL(None).sleep(100)",
     "a null pointer": "import ctypes; ctypes.string_at(0)",
-    "an exit in a thread": "import os, threading; threading.Thread(target=os._exit, args=(5,)).start(); threading.Event().wait()",
+    "an exit in a thread": """
+        import os, threading
+        threading.Thread(target=os._exit, args=(5,)).start()
+        os.read(os.pipe()[0], 1)
+        """,
     "a replaced program": "import os; os.execvp('true', ['true'])",
     "a replaced program that babbles": "import os; os.execvp('yes', ['yes'])",
     "a new process group": "import os, signal; os.setpgid(0, os.getppid())",
@@ -268,7 +300,7 @@ LIMITS = {
 
 @pytest.mark.parametrize("code", LIMITS.values(), ids=LIMITS.keys())
 def test_a_worker_that_ruins_itself_is_replaced(worker: Session, code: str) -> None:
-    answer = lives(worker, code, timeout=2, retries=0)
+    answer = lives(worker, code, timeout=3 if "RLIMIT_CPU" in code else 0.5, retries=0)
     assert answer["reason"] in ("exception", "crash", "memory", "timeout", None), answer
 
 

@@ -15,16 +15,15 @@ import pytest
 from harness import Session, wait_until
 
 Start = Callable[..., Session]
+NOTE = "# from here on it runs\n"
 BUSY = {
     "a busy loop": "while True: pass",
     "a sleep": "import time; time.sleep(600)",
-    "a child": "import subprocess; subprocess.run(['sleep', '600'])",
+    "a child": "import subprocess; child = subprocess.Popen(['sleep', '600'])\n"
+    f"try:\n {NOTE} child.wait()\nfinally: child.kill(); child.wait()",
     "an await": "import asyncio; await asyncio.sleep(600)",
     "a lock": "import threading; lock = threading.Lock(); lock.acquire(); lock.acquire()",
 }
-
-
-NOTE = "# from here on it runs\n"
 
 
 class Running:
@@ -33,11 +32,11 @@ class Running:
     def __init__(self, session: Session, started: Path, code: str) -> None:
         self.session = session
         self._answers: dict[object, Any] = {}
-        note = f"print('begun'); open({str(started)!r}, 'w').close()\n"
+        note = f"print('begun'); __import__('os').mkdir({str(started)!r})\n"
         code = code.replace(NOTE, note) if NOTE in code else note + code
         session.send({"jsonrpc": "2.0", "id": "run", "method": "execute", "params": {"code": code}})
         wait_until(started.exists)
-        started.unlink()
+        started.rmdir()
 
     def ask(self, method: str, **params: Any) -> Any:
         """The result of a control method."""
@@ -102,7 +101,7 @@ def test_every_way_to_interrupt_ends_the_code(run: Callable[..., Running], way: 
 
 
 def test_an_interrupted_error_names_the_line_and_none_of_our_files(run: Callable[..., Running]) -> None:
-    running = run("def culprit():\n while True: pass\nculprit()")
+    running = run(f"def culprit():\n {NOTE} while True: pass\nculprit()")
     running.ask("interrupt")
     error = running.end()["error"]
     text = "".join(error["traceback"])

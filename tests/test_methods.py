@@ -26,7 +26,7 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Shared]:
     shared.end()
 
 
-# -- describe -----------------------------------------------------------------------------------------------------------
+# -- describe ---------------------------------------------------------------------------------------------------------
 
 
 def test_describe_names_every_method_with_its_doc_params_and_result(shared: Shared) -> None:
@@ -50,7 +50,7 @@ def test_describe_lists_the_errors_and_the_settings(shared: Shared) -> None:
     assert {"USE_SUBPROCESS_WORKER", "DEBUG_REPL"} <= set(described["settings"])
 
 
-# -- params -------------------------------------------------------------------------------------------------------------
+# -- params -----------------------------------------------------------------------------------------------------------
 
 WRONG: dict[str, list[Any]] = {
     "string": [5, True, [], {}, 1.5],
@@ -115,7 +115,7 @@ def test_a_request_with_wrong_params_runs_nothing(shared: Shared) -> None:
     assert shared.value("'fine'") == "'fine'"
 
 
-# -- control methods while code runs ------------------------------------------------------------------------------------
+# -- control methods while code runs ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["python", "sleep"])
@@ -203,9 +203,9 @@ def test_status_of_an_idle_session(session: Session) -> None:
     assert (status["worker"] is None) == (session.backend == "local")
 
 
-# -- execute ------------------------------------------------------------------------------------------------------------
+# -- execute ----------------------------------------------------------------------------------------------------------
 
-TEXT, NUMBER, WHOLE = str, (int, float), int
+TEXT, WHOLE = str, int
 FIELDS: dict[str, Any] = {
     "status": TEXT, "execution_count": WHOLE, "execution_id": TEXT, "stdout": TEXT, "stderr": TEXT, "outputs": list,
     "truncated": bool, "late_output": TEXT, "backend": TEXT, "attempts": WHOLE, "session_state": dict, "usage": dict,
@@ -231,7 +231,7 @@ def test_every_field_of_a_result_is_there_and_of_its_type(shared: Shared, code: 
         assert answer[name] is None or isinstance(answer[name], kind), name
     assert {"state", "epoch", "undone", "lost_names"} <= set(answer["session_state"])
     assert set(answer["usage"]) == {"elapsed_ms", "cpu_ms", "max_rss_bytes"} and answer["usage"]["max_rss_bytes"] > 0
-    assert DEBUG_INFO <= set(answer["debug_info"])
+    assert set(answer["debug_info"]) >= DEBUG_INFO
     assert answer["success"] is (answer["status"] == "ok") and answer["backend"] == shared.backend
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", answer["timestamp"])
 
@@ -294,7 +294,7 @@ def test_code_that_loses_its_worker_each_time_runs_four_times_at_most(worker: Se
     assert len(runs.read_text()) <= 4 and answer["attempts"] == len(runs.read_text())
 
 
-# -- variables ----------------------------------------------------------------------------------------------------------
+# -- variables --------------------------------------------------------------------------------------------------------
 
 
 def test_variables_are_the_users_names_with_their_types(session: Session) -> None:
@@ -311,14 +311,17 @@ HOSTILE = {
     "repr": "class A:\n def __repr__(self): 1 / 0\nx = A()",
     "every access": "class A:\n def __getattribute__(self, name): raise SystemExit\nx = A()",
     "a class that lies": "class A:\n __class__ = property(lambda self: 1 / 0)\nx = A()",
-    "a metaclass": "class M(type):\n __name__ = __module__ = property(lambda c: 1 / 0)\nclass A(metaclass=M): pass\nx = A()",
-    "a metaclass that hangs": "class M(type):\n def __getattribute__(c, n):\n  while True: pass\nclass A(metaclass=M): pass\nx = A()",
+    "a metaclass": "class M(type):\n __name__ = __module__ = property(lambda c: 1 / 0)\n"
+    "class A(metaclass=M): pass\nx = A()",
+    "a metaclass that hangs": "class M(type):\n def __getattribute__(c, n):\n  while True: pass\n"
+    "class A(metaclass=M): pass\nx = A()",
     "a module that is no text": "class A: pass\nA.__module__ = A\nx = A()",
     "a module that is None": "class A: pass\nA.__module__ = None\nx = A()",
     "an int": "class I(int):\n def __repr__(self): 1 / 0\n bit_length = None\nx = I(5)",
     "a str": "class S(str):\n def __len__(self): 1 / 0\nx = S('a')",
     "bool and equality": "class A:\n __hash__ = None\n def __eq__(self, o): 1 / 0\n def __bool__(self): 1 / 0\nx = A()",
-    "a name that raises": "class S(str):\n def __str__(self): 1 / 0\n def __format__(self, s): 1 / 0\nx = globals()[S('q')] = 1",
+    "a name that raises": "class S(str):\n def __str__(self): 1 / 0\n def __format__(self, s): 1 / 0\n"
+    "x = globals()[S('q')] = 1",
     "a name that hangs": "class S(str):\n def __str__(self):\n  while True: pass\nx = globals()[S('q')] = 1",
     "a name that is no text": "x = 1; globals()[5] = globals()[None] = globals()[(1,)] = 2",
     "a name with a surrogate": "x = globals()['\\udc80'] = 1",
@@ -339,7 +342,7 @@ def test_hostile_objects_are_told_without_running_their_code(session: Session, c
     assert (after["result"], after["session_state"]["state"]) == ("True", "kept")
 
 
-# -- reset, restart, shutdown -------------------------------------------------------------------------------------------
+# -- reset, restart, shutdown -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["reset", "restart"])

@@ -29,7 +29,8 @@ WAYS = {
         "import os\npid = os.fork()\nif not pid:\n    print({0!r}, end=''); os._exit(0)\nos.waitpid(pid, 0); None"
     ),
     "a thread": (
-        "import threading\nthread = threading.Thread(target=lambda: print({0!r}, end=''))\nthread.start()\nthread.join()"
+        "from threading import Thread\nthread = Thread(target=lambda: print({0!r}, end=''))\n"
+        "thread.start()\nthread.join()"
     ),
     "a task": "import asyncio\nasync def t(): print({0!r}, end='')\nawait asyncio.create_task(t())",
     "a finalizer": "class D:\n    def __del__(self): print({0!r}, end='')\nD(); None",
@@ -91,7 +92,7 @@ def test_text_on_stderr_stands_before_the_traceback(shared: Shared) -> None:
 
 BIG = {
     "print": "print('x' * {0}, end='')",
-    "many prints": "for n in range({0} // 10): print('123456789')",
+    "many prints": "for n in range({0} // 100): print('x' * 99)",
     "os.write": "import os\nleft = {0}\nwhile left: left -= os.write(1, b'x' * left)",
     "a child": "import os; os.system('head -c {0} /dev/zero | tr \"\\\\0\" x'); None",
     "C code that holds the interpreter": """

@@ -86,7 +86,7 @@ child = subprocess.Popen(["sh", "-c", "i=0; while [ $i -lt 20000 ]; do echo $i; 
     answers = [begun, *(session.run(f"{n}") for n in range(100)), session.run("child.wait()"), session.run("0")]
     texts = [[int(n) for n in answer[key].split()] for answer in answers for key in ("late_output", "stdout")]
     assert all(numbers == sorted(numbers) for numbers in texts)
-    assert sorted(sum(texts, [])) == list(range(20_000))
+    assert sorted(number for numbers in texts for number in numbers) == list(range(20_000))
 
 
 def test_a_child_that_floods_between_requests_loses_nothing(session: Session) -> None:

@@ -42,7 +42,7 @@ def outline(value: Any) -> Any:
     return (value["id"], value["result"]["result"])
 
 
-# -- the examples of the specification's section 7, with `execute` in the place of its made-up methods ------------------
+# -- the examples of the specification's section 7, with `execute` in the place of its made-up methods ----------------
 
 SECTION_7 = {
     "positional parameters": (
@@ -83,7 +83,8 @@ SECTION_7 = {
         [[("1", "7"), ("2", "19"), (None, -32600), ("5", -32601), ("9", "['hello', 5]")]],
     ),
     "a batch of notifications": (
-        '[{"jsonrpc": "2.0", "method": "execute", "params": ["1"]},{"jsonrpc": "2.0", "method": "execute", "params": ["7"]}]',
+        '[{"jsonrpc": "2.0", "method": "execute", "params": ["1"]},'
+        '{"jsonrpc": "2.0", "method": "execute", "params": ["7"]}]',
         [],
     ),
 }
@@ -136,7 +137,7 @@ def test_a_notification_is_carried_out(shared: Shared) -> None:
     assert answer(shared, text)["result"] == "7"
 
 
-# -- ids ----------------------------------------------------------------------------------------------------------------
+# -- ids --------------------------------------------------------------------------------------------------------------
 
 NUMBERS = [
     "0",
@@ -196,7 +197,7 @@ def test_an_id_of_thousands_of_digits_changes_nothing_for_the_params(
     assert (got["error"] or {}).get("code") == code
 
 
-# -- bare lines ---------------------------------------------------------------------------------------------------------
+# -- bare lines -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -249,7 +250,7 @@ def test_a_bare_request_without_an_id_is_answered_even_in_a_batch(shared: Shared
     assert [(item.get("id", ...), item["result"]) for item in batch] == [(..., "1"), (3, "3")]
 
 
-# -- batches ------------------------------------------------------------------------------------------------------------
+# -- batches ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_batch_runs_in_order_and_is_answered_in_order_on_one_line(shared: Shared) -> None:
@@ -271,7 +272,7 @@ def test_a_batch_of_ten_thousand_is_answered_whole(shared: Shared) -> None:
     assert [item["id"] for item in batch] == list(range(10_000))
 
 
-# -- answers ------------------------------------------------------------------------------------------------------------
+# -- answers ----------------------------------------------------------------------------------------------------------
 
 PRINTED = {
     "the ready token": "print('__READY__')",

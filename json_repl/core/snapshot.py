@@ -165,9 +165,9 @@ class Parking:
             far_end.close()
             while True:
                 files = _receive_files(channel)
-                if files is None:
-                    if number == KEEPER:
-                        _kill_marked()
+                if files is None and number == KEEPER:
+                    _kill_marked()
+                if not files:
                     os._exit(0)
                 if self._double_fork() is _COPY:
                     break
@@ -268,7 +268,7 @@ def _reopen(fd: int) -> bool:
 
 
 def _receive_files(channel: socket) -> list[int] | None:
-    """The files that come with the next message; None at the end of the channel."""
+    """The files that come with the next message, none with a dismissal; None at the end of the channel."""
     message, ancillary, _, _ = channel.recvmsg(16, CMSG_SPACE(_HANDED * _FD.size))
     if not message:
         return None

@@ -1,0 +1,195 @@
+"""The front door imported by somebody else's program: code runs, and the program finds all of its own as it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from conftest import assert_none_left
+from harness import BOUND, HOME
+
+
+def run_host(program: str, backend: str, cwd: Path, *, mark: str = "host", **popen: object) -> str:
+    """Run a program that uses the front door as a library; its stdout."""
+    env = {**os.environ, "PYTHONPATH": str(HOME), "USE_SUBPROCESS_WORKER": str(int(backend == "worker"))}
+    env["JSON_REPL_TEST_MARK"] = f"{mark}-{os.getpid()}"
+    (cwd / "host.py").write_text(dedent(program))
+    done = subprocess.run(
+        [sys.executable, "host.py"],
+        cwd=cwd,
+        env=env,
+        timeout=BOUND,
+        check=False,
+        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen},  # type: ignore[call-overload]
+    )
+    assert done.returncode == 0, done.stderr and done.stderr.decode()
+    assert_none_left(env["JSON_REPL_TEST_MARK"])
+    return str(done.stdout.decode())
+
+
+def test_code_runs_and_the_answer_is_returned(backend: str, tmp_path: Path) -> None:
+    program = """
+        from json_repl_session import execute_code
+        assert execute_code("1+1")["result"] == "2"
+        assert execute_code("x = 41; print('out'); x + 1")["stdout"] == "out\\n"
+        bad = execute_code("1/0")
+        assert bad["error"]["ename"] == "ZeroDivisionError" and bad["execution_count"] == 3
+        print(execute_code("x, __name__")["result"], bad["backend"])
+    """
+    assert run_host(program, backend, tmp_path) == f"(41, '__main__') {backend}\n"
+
+
+def test_the_host_finds_its_own_files_handlers_path_and_main_untouched(backend: str, tmp_path: Path) -> None:
+    program = """
+        import atexit, builtins, os, signal, sys, threading
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+
+        def own():
+            fds = [(os.fstat(fd).st_dev, os.fstat(fd).st_ino, os.fstat(fd).st_rdev) for fd in (0, 1, 2)]
+            streams = [sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__]
+            handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+            return dict(fds=fds, streams=streams, handlers=handlers, path=list(sys.path), main=sys.modules["__main__"],
+                argv=list(sys.argv), cwd=os.getcwd(), builtins=dict(vars(builtins)), limit=sys.getrecursionlimit(),
+                names=sorted(name for name in globals() if name != "before"), hook=sys.excepthook)
+
+        before = own()
+
+        def check():
+            import json_repl_session
+            assert own() == before, "after the import"
+            for code in CODES:
+                json_repl_session.execute_code(code)
+                after = own()
+                for name in before:
+                    assert after[name] == before[name], (code, name, before[name], after[name])
+
+        CODES = ["1+1", "print('x')", "import os; os.system('echo y'); os.write(2, b'z')", "1/0", "raise SystemExit",
+                 "input()", "import sys; sys.stdout = None", "import json, helpers", "before = 'theirs'", "h.exists('.')"]
+        before["names"] = sorted([*before["names"], "CODES", "check"])
+        check()
+        print("host", file=sys.stdout)
+        print("err", file=sys.stderr)
+    """
+    assert run_host(program, backend, tmp_path) == "host\n"
+
+
+def test_output_of_the_host_and_of_the_code_do_not_mix(backend: str, tmp_path: Path) -> None:
+    program = """
+        import os
+        from json_repl_session import execute_code
+        print("one", end=" ")
+        answer = execute_code("import os; print('A'); os.write(1, b'B'); os.system('echo C')")
+        print("two", flush=True)
+        os.write(1, b"three\\n")
+        os.system("echo four")
+        assert sorted(answer["stdout"].split()) == ["A", "BC"] or answer["stdout"] == "A\\nBC\\n", answer["stdout"]
+    """
+    assert run_host(program, backend, tmp_path) == "one two\nthree\nfour\n"
+
+
+@pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]], ids=str)
+def test_a_host_whose_files_are_closed_can_run_code(backend: str, tmp_path: Path, closed: list[int]) -> None:
+    program = f"""
+        import os
+        for fd in {closed}:
+            os.close(fd)
+        from json_repl_session import execute_code
+        answer = execute_code("print('a'); 40 + 2")
+        failed = (answer["stdout"], answer["result"]) != ("a\\n", "42")
+        os._exit(failed)
+    """
+    run_host(program, backend, tmp_path)
+
+
+def test_the_host_interrupts_itself_and_the_code_as_python_does(backend: str, tmp_path: Path) -> None:
+    program = """
+        import os, signal, threading, time
+        from json_repl_session import execute_code
+        execute_code("import time, os")
+        mark = os.path.abspath("mark")
+        def press():
+            while not os.path.exists(mark):
+                time.sleep(0.005)
+            os.kill(os.getpid(), signal.SIGINT)
+        threading.Thread(target=press, daemon=True).start()
+        try:
+            answer = execute_code(f"open({mark!r}, 'w').close(); time.sleep(20)")
+            print(answer["reason"])
+        except KeyboardInterrupt:
+            print("interrupted")
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(20)
+        except KeyboardInterrupt:
+            print("host")
+        print(execute_code("40 + 2")["result"])
+    """
+    assert run_host(program, backend, tmp_path) == "interrupted\nhost\n42\n"
+
+
+def test_code_runs_from_another_thread_of_the_host(backend: str, tmp_path: Path) -> None:
+    program = """
+        import threading
+        from json_repl_session import execute_code
+        found = []
+        thread = threading.Thread(target=lambda: found.append(execute_code("x = 41; x + 1", timeout=20)["result"]))
+        thread.start()
+        thread.join()
+        print(found, execute_code("x")["result"])
+    """
+    assert run_host(program, backend, tmp_path) == "['42'] 41\n"
+
+
+def test_a_limit_of_time_holds_in_a_host_too(backend: str, tmp_path: Path) -> None:
+    program = """
+        from json_repl_session import execute_code
+        execute_code("x = 41")
+        print(execute_code("while True: pass", timeout=0.2)["reason"], execute_code("x + 1")["result"])
+    """
+    assert run_host(program, backend, tmp_path) == "timeout 42\n"
+
+
+def test_the_names_of_the_front_door_are_there_and_the_manager_is_made_when_needed(tmp_path: Path) -> None:
+    program = """
+        import json_repl_session as door
+        assert door.USE_SUBPROCESS_WORKER is True and door.WORKER_AVAILABLE is True and door._worker_manager is None
+        assert door.execute_code("1+1")["backend"] == "worker"
+        assert door._worker_manager is door.get_worker_manager()
+        door.USE_SUBPROCESS_WORKER = False
+        assert door.execute_code("1+1")["backend"] == "local"
+        from worker_manager import WorkerManager
+        manager = WorkerManager()
+        outcome = manager.execute("print('a'); 40 + 2", timeout=30.0)
+        assert (outcome.result, outcome.stdout) == ("42", "a\\n"), outcome
+        manager.stop()
+        print("fine")
+    """
+    assert run_host(program, "worker", tmp_path) == "fine\n"
+
+
+def test_wrong_variables_do_not_break_an_import(tmp_path: Path) -> None:
+    program = """
+        import os
+        os.environ["JSON_REPL_TIMEOUT"] = "soon"
+        from json_repl_session import execute_code
+        print(execute_code("1+1")["result"])
+    """
+    assert run_host(program, "local", tmp_path) == "2\n"
+
+
+def test_a_host_in_a_folder_of_its_own_modules_keeps_them(backend: str, tmp_path: Path) -> None:
+    for name in ("helpers", "json", "history", "code", "select", "traceback", "linecache"):
+        (tmp_path / f"{name}.py").write_text("MINE = 1\n")
+    program = """
+        from json_repl_session import execute_code
+        assert execute_code("40 + 2")["result"] == "42"
+        assert execute_code("1/0")["error"]["ename"] == "ZeroDivisionError"
+        import helpers, history, code
+        print(helpers.MINE, history.MINE, code.MINE)
+    """
+    assert run_host(program, backend, tmp_path) == "1 1 1\n"
