@@ -86,12 +86,16 @@ class Worker:
         while True:
             if forks.in_child:  # a task of the session's has forked
                 os._exit(0)
+            surroundings = self._interpreter.surroundings
             try:
+                surroundings.let_signals_in()
                 self._wait()
                 received = self._receive()
+                surroundings.keep_signals_out()
             except OSError:  # the wire is gone
                 return
             except BaseException as error:  # a handler of user code's, for a signal that came between requests
+                surroundings.keep_signals_out()
                 sys.excepthook(type(error), error, error.__traceback__)
                 continue
             if received is None:

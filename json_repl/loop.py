@@ -42,7 +42,9 @@ class Loop:
         self._poll = poll()
         self._callbacks: dict[int, Callable[[], object]] = {}  # e.g. {0: read a request}
         self._timers: list[Timer] = []
-        self.before_wait: Callable[[], None] | None = None  # for a session whose tasks go on while it waits
+        # For user code that goes on while a session waits: tasks before, and what handlers of its signals raise.
+        self.before_wait: Callable[[], None] | None = None
+        self.after_wait: Callable[[BaseException | None], None] | None = None
 
     def watch(self, fd: int, callback: Callable[[], object], events: int = READ) -> None:
         """Call back whenever `fd` is ready, until `forget`; a second call replaces the first."""
@@ -66,15 +68,13 @@ class Loop:
 
     def turn(self) -> None:
         """Wait for the next thing that happens, and handle what has happened."""
-        if self.before_wait is not None:
-            self.before_wait()
         timers = self._timers
         while timers and timers[0].call is None:
             heappop(timers)
         wait = None
         if timers:
             wait = min(max(0, int((timers[0].when - monotonic()) * 1000) + 1), _LONGEST_WAIT)
-        for fd, _ in poll_anyhow(self._poll, wait):
+        for fd, _ in self._wait(wait):
             callback = self._callbacks.get(fd)  # gone, if an earlier one of this turn has closed it
             if callback is not None:
                 callback()
@@ -84,3 +84,15 @@ class Loop:
                 call = heappop(timers).call
                 if call is not None:
                     call()
+
+    def _wait(self, milliseconds: int | None) -> list[tuple[int, int]]:
+        if self.before_wait is None or self.after_wait is None:
+            return poll_anyhow(self._poll, milliseconds)
+        try:
+            self.before_wait()
+            found = poll_anyhow(self._poll, milliseconds)
+            self.after_wait(None)
+            return found
+        except BaseException as error:
+            self.after_wait(error)
+            return []

@@ -158,7 +158,10 @@ class WorkerLink:
         fcntl.lockf(self._page_fd, fcntl.LOCK_UN)
 
     def _collect_the_rest(self) -> None:
-        self._deliver(*self._output.peek())
+        try:
+            self._deliver(*self._output.peek())
+        except WireError as error:  # user code has written into the page
+            log.debug(f"output cannot be read: {error}")
         for fd, stream in self._pipes.items():
             try:
                 data = os.read(fd, PIPE_BYTES)
@@ -243,8 +246,13 @@ class WorkerLink:
                 if not report:
                     self._loop.forget(self._reports)
                     return
+                channels = [int.from_bytes(data[:4], "little") for *_, data in ancillary]
+                if len(report) != REPORT.size or len(channels) != 1:  # user code has written here
+                    for channel in channels:
+                        os.close(channel)
+                    continue
                 number, pid, threads = REPORT.unpack(report)
-                channel = int.from_bytes(ancillary[0][2][:4], "little")
+                (channel,) = channels
                 self._reported = number
                 self._on_snapshot(Snapshot(number, pid, channel, threads))
         except BlockingIOError:
@@ -338,11 +346,13 @@ class WorkerLink:
 
 def _memory(size: int) -> int:
     if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("json-repl", os.MFD_CLOEXEC)
+        fd = os.memfd_create("json-repl", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     else:
         import tempfile
 
         fd, name = tempfile.mkstemp()
         os.unlink(name)
     os.ftruncate(fd, size)
+    if size and hasattr(fcntl, "F_ADD_SEALS"):  # a page that its worker cut short would kill who reads it
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
     return fd

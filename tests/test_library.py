@@ -69,7 +69,8 @@ def test_the_host_finds_its_own_files_handlers_path_and_main_untouched(backend: 
                     assert after[name] == before[name], (code, name, before[name], after[name])
 
         CODES = ["1+1", "print('x')", "import os; os.system('echo y'); os.write(2, b'z')", "1/0", "raise SystemExit",
-                 "input()", "import sys; sys.stdout = None", "import json, helpers", "before = 'theirs'", "h.exists('.')"]
+                 "input()", "import sys; sys.stdout = None", "h.exists('.')",
+                 "import json, helpers", "before = 'theirs'"]
         before["names"] = sorted([*before["names"], "CODES", "check"])
         check()
         print("host", file=sys.stdout)

@@ -7,6 +7,7 @@ functions are handled where code is run, as a call to here would be traced alrea
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import builtins
 import sys
 from operator import is_
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 # `leave` runs while user code's builtins are in force, and after it may have spoiled modules.
 _all, _map, _len = all, map, len
+_change_mask, _BLOCK, _SET, _ALL_SIGNALS = (
+    _signal.pthread_sigmask,
+    _signal.SIG_BLOCK,
+    _signal.SIG_SETMASK,
+    _signal.valid_signals(),
+)
 _getrecursionlimit, _setrecursionlimit = sys.getrecursionlimit, sys.setrecursionlimit
 
 
@@ -47,6 +54,7 @@ class Surroundings:
         else:
             self._ours["input"] = self._live["input"] = read_line
             self._install(main, streams)
+        self._mask: Any = None  # of signals, as user code has it, while ours blocks all: its handlers may raise
         self._limit = self._theirs_limit = sys.getrecursionlimit()
 
     def use(self, main: Any) -> None:
@@ -66,11 +74,13 @@ class Surroundings:
             self._become(self._theirs)
         if self._theirs_limit != self._limit:
             _setrecursionlimit(self._theirs_limit)
+        self.let_signals_in()
 
     def leave(self) -> None:
         """Keep what user code left, and make things as our own code needs them."""
         if not self._inside:
             return
+        self.keep_signals_out()
         self._theirs_limit = _getrecursionlimit()
         if self._theirs_limit != self._limit:
             _setrecursionlimit(self._limit)
@@ -83,6 +93,17 @@ class Surroundings:
             self._streams = (sys.stdin, sys.stdout, sys.stderr)
             self._install(*self._hosts)
         self._inside = False
+
+    def let_signals_in(self) -> None:
+        """User code's signal handlers may run, and raise, from here on, as nothing of ours is under way."""
+        if self._mask is not None:
+            mask, self._mask = self._mask, None
+            _change_mask(_SET, mask)
+
+    def keep_signals_out(self) -> None:
+        """They may not."""
+        if self._mask is None and not self._guest:
+            self._mask = _change_mask(_BLOCK, _ALL_SIGNALS)
 
     def _become(self, wanted: dict[str, Any]) -> None:
         self._live.update(wanted)

@@ -13,7 +13,7 @@ import select
 import sys
 from _thread import allocate_lock, get_ident, start_new_thread
 from os import listdir, read, write
-from signal import SIGINT, pthread_kill
+from signal import SIG_BLOCK, SIGINT, pthread_kill, pthread_sigmask, valid_signals
 from time import monotonic, sleep
 
 TYPE_CHECKING = False
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _HAS_EPOLL = hasattr(select, "epoll")
 _EPOLLIN = getattr(select, "EPOLLIN", 0)
 
+_ALL_SIGNALS = valid_signals()
 _MOST_LOOKS, _LOOK_SECONDS = 50, 0.0002  # for a thread that has ended to be gone
 INSIST_SECONDS = 1.0  # code that does not end when it is interrupted is interrupted again after that
 PAUSE_SECONDS = 0.001  # between two looks: code that prints all the time shall not wake this thread all the time
@@ -127,6 +128,7 @@ class Gate:
         self._in_child = True
 
     def _serve(self) -> None:
+        pthread_sigmask(SIG_BLOCK, _ALL_SIGNALS)  # they are the main thread's
         while self._running:
             wait = -1.0 if self._next_interrupt is None else min(max(0.0, self._next_interrupt - monotonic()), 86400.0)
             self._outer.poll(wait)

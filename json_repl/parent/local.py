@@ -105,14 +105,18 @@ class LocalBackend:
         self.interpreter.surroundings.leave()
         self._capture.end()
 
-    def wait_readable(self, fds: list[int]) -> None:
-        """Let the session's asyncio tasks go on until one of `fds` can be read; return at once if there are none."""
-        try:
-            self.interpreter.wait_readable(fds)
-        except BaseException as error:  # of a task, or of a signal's handler of the user's
-            sys.excepthook(type(error), error, error.__traceback__)
+    def begin_wait(self, fds: list[int]) -> None:
+        """Let user code's signal handlers run, and the session's asyncio tasks until one of `fds` can be read."""
+        self.interpreter.surroundings.let_signals_in()
+        self.interpreter.wait_readable(fds)
+
+    def end_wait(self, error: BaseException | None) -> None:
+        """Let neither run any more. `error` is what came out of one."""
+        self.interpreter.surroundings.keep_signals_out()
         if forks.in_child:
             os._exit(0)
+        if error is not None:
+            sys.excepthook(type(error), error, error.__traceback__)
 
     def _take(self, number: int, wanted: int) -> str:
         data = b"".join(data for owner, (stream, data) in self._pieces if owner == number and stream == wanted)
