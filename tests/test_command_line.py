@@ -185,6 +185,17 @@ def test_one_piece_of_code_is_run_and_its_answer_printed(backend: str, code: str
     assert (answer["result"], stderr, got) == ("42" if code == "6 * 7" else None, "", status)
 
 
+def test_one_piece_of_code_leaves_stdin_to_whom_it_belongs(start: Start, backend: str) -> None:
+    read, write = os.pipe()
+    os.write(write, b'{"code": "1"}\n')
+    code = "import time; time.sleep(0.1); 42"  # long enough for whoever wants to read
+    session = start(backend, command=[sys.executable, str(FRONT_DOOR), "-e", code], stdin=read)
+    assert [answer["result"] for answer in iter(session.read, None)] == ["42"]
+    assert os.read(read, 100) == b'{"code": "1"}\n'
+    os.close(read)
+    os.close(write)
+
+
 def test_the_ready_line_comes_first_where_it_is_asked_for_with_one_piece_of_code(backend: str) -> None:
     answers, _, _ = command(f"--{backend}", "-e", "6 * 7", "--ready", "json")
     assert [answer.get("method") or answer["result"] for answer in answers] == ["ready", "42"]

@@ -156,12 +156,8 @@ def test_answers_go_into_a_file_whole(start: Start, backend: str, tmp_path: Path
     assert [answer["result"] for answer in answers] == [repr("x" * n) for n in range(500)]
 
 
-@pytest.mark.parametrize("kind", ["pipe", "socket"])
-def test_a_stdout_that_somebody_has_made_non_blocking_loses_nothing(start: Start, backend: str, kind: str) -> None:
-    if kind == "pipe":
-        read, write = os.pipe()
-    else:
-        read, write = (end.detach() for end in socket.socketpair())
+def test_a_stdout_that_somebody_has_made_non_blocking_loses_nothing(start: Start, backend: str) -> None:
+    read, write = os.pipe()
     os.set_blocking(write, False)
     session = start(backend, stdout=write, env={"JSON_REPL_READY": "off"})
     os.close(write)
@@ -171,12 +167,12 @@ def test_a_stdout_that_somebody_has_made_non_blocking_loses_nothing(start: Start
 
 
 def test_a_slow_reader_gets_every_answer(session: Session) -> None:
-    requests = b"".join(b'{"id":%d,"code":"\'x\' * 2000"}\n' % n for n in range(1500))
+    requests = b"".join(b'{"id":%d,"code":"\'x\' * 2000"}\n' % n for n in range(600))
     writer = Thread(target=session.write, args=(requests,), daemon=True)
     writer.start()
     writer.join(BOUND)  # all of them are in the pipe, and the answers are far more than the other pipe takes
     assert not writer.is_alive()
-    assert [session.read()["id"] for _ in range(1500)] == list(range(1500))
+    assert [session.read()["id"] for _ in range(600)] == list(range(600))
 
 
 # -- stderr -----------------------------------------------------------------------------------------------------------

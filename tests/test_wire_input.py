@@ -132,7 +132,7 @@ def test_bad_lines_between_good_ones_disturb_none(shared: Shared) -> None:
     assert len([answer for answer in answers if answer.get("error")]) == 400
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_requests_are_the_same_however_their_bytes_are_cut_and_joined(session: Session, seed: int) -> None:
     dice = random.Random(seed)
     data = "".join(
@@ -201,6 +201,6 @@ def test_an_answer_of_50_mb_arrives_whole(shared: Shared) -> None:
 
 
 def test_a_burst_larger_than_every_pipe_is_answered_in_order(session: Session) -> None:
-    requests = b"".join(b'{"id":%d,"code":"%d"}\n' % (n, n) for n in range(3000))
+    requests = b"".join(b'{"id":%d,"code":"%d"}\n' % (n, n) for n in range(1500))
     Thread(target=session.write, args=(requests,), daemon=True).start()
-    assert [session.read()["result"] for _ in range(3000)] == [str(n) for n in range(3000)]
+    assert [session.read()["result"] for _ in range(1500)] == [str(n) for n in range(1500)]

@@ -50,12 +50,14 @@ def users_path(path: list[str]) -> list[str]:
 def set_users_path(path: list[str]) -> None:
     """Install the search path of user code, and hide from it what its own folder replaces."""
     global _our_path
-    here = os.getcwd() if _cwd_exists() else None
-    _our_path = [entry for entry in path if entry not in ("", ".", here)]
-    if HOME not in _our_path:
-        _our_path.append(HOME)
+    _our_path = _without_users_folder(path)
     sys.path[:] = users_path(path)
     _hide()
+
+
+def _without_users_folder(path: list[str]) -> list[str]:
+    here = os.getcwd() if _cwd_exists() else None
+    return [*(entry for entry in path if entry not in ("", ".", here, HOME)), HOME]
 
 
 class ours:  # noqa: N801
@@ -65,7 +67,7 @@ class ours:  # noqa: N801
         self._theirs_path = sys.path
         self._theirs = {name: sys.modules.pop(name) for name in _replaced_by_user()}
         sys.modules.update(_stash)
-        sys.path = _our_path or users_path(sys.path)
+        sys.path = _our_path or _without_users_folder(sys.path)
 
     def __exit__(self, *exc_info: object) -> None:
         sys.path = self._theirs_path

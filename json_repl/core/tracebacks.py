@@ -39,6 +39,10 @@ def explain(error: BaseException, source: str) -> Error:
     """
     prepare()
     sources.refill()
+    try:
+        str(error)  # here, as `traceback` swallows an interrupt of a text that never ends
+    except Exception:
+        pass
     if isinstance(error, SyntaxError):
         if error.text is None and error.filename and error.lineno:  # the compiler looks for it in a file
             error.text = sources.line(error.filename, error.lineno) or None
