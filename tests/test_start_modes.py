@@ -110,7 +110,7 @@ def test_a_folder_of_the_users_own_modules_breaks_nothing_and_hides_nothing(
     assert session.value("get_execution_stats()['failed']") == "1"
     assert "f" in [row["name"] for row in session.ask("variables")["variables"]]
     assert session.ask("history", failed=True)["entries"][0]["error"] == "ZeroDivisionError"
-    assert session.value("import builtins; builtins.len([json.MINE])") == "1"
+    assert session.value("import builtins, json; builtins.len([json.MINE])") == "1"
     session.ask("reset")
     assert session.value("import json, helpers; json.MINE, helpers.MINE") == "('json', 'helpers')"
     answers, stderr, status = session.finish()
