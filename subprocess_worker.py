@@ -100,6 +100,7 @@ class Worker:
                 continue
             if received is None:
                 return
+            self._guard()
             try:
                 self._answer(*received)
             except Exception as error:  # a bug of ours, or user code that has spoiled what we need
@@ -115,14 +116,17 @@ class Worker:
             except Exception as error:  # then there is no snapshot of this state, as the parent will find
                 log.warning(f"no snapshot could be taken: {error!r}")
 
+    def _guard(self) -> None:
+        # Before any user code runs, as what that starts may leave our process group at once.
+        if not self._guarded and sys.platform.startswith("linux"):
+            self._guarded = True
+            self._parking.guard()
+
     def _say_ready(self) -> None:
         self.send(wire.READY, wire.pack_texts([str(os.getpid()), sys.version.split()[0], sys.executable]))
 
     def _wait(self) -> None:
         """Until there is something to read, let the session's tasks go on, or take a snapshot that is due."""
-        if not self._guarded and sys.platform.startswith("linux") and not poll_anyhow(self._poll, 1):
-            self._guarded = True
-            self._parking.guard()
         patience = self._parking.patience()
         if patience is not None and not self._received and not poll_anyhow(self._poll, patience * 1000 + 1):
             self._parking.park(self._parking.due or 0)

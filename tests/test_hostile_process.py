@@ -305,7 +305,7 @@ def test_a_worker_that_ruins_itself_is_replaced(worker: Session, code: str) -> N
 
 
 def test_a_session_survives_a_series_of_ruined_workers(start: Callable[..., Session]) -> None:
-    session = start("worker")
+    session = start("worker", env={"JSON_REPL_SNAPSHOTS": "always"})
     for number in range(8):
         session.run(f"number = {number}")
         assert session.run("import os; os._exit(9)")["reason"] == "crash"

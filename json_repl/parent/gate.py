@@ -45,6 +45,7 @@ class Gate:
         self._number = 0
         self._main_thread = get_ident()
         self._next_interrupt: float | None = None
+        self._forking = allocate_lock()
         self._stopped = allocate_lock()
         self._stopped.acquire()
         self._running = False
@@ -105,6 +106,7 @@ class Gate:
         start_new_thread(self._serve, ())
 
     def _stop(self) -> None:
+        self._forking.acquire()  # until the fork is over: two threads of the user's may fork at once
         if self._running and not self._in_child:
             threads = _count_threads()
             self._running = False
@@ -116,6 +118,11 @@ class Gate:
                 sleep(_LOOK_SECONDS)
 
     def _start_again(self) -> None:
+        if not self._in_child:
+            self._start_quietly()
+        self._forking.release()
+
+    def _start_quietly(self) -> None:
         # Python 3.13 alone looks for threads after this, and would warn of ours; of the user's it shall.
         if sys.version_info[:2] == (3, 13) and _count_threads() == 1:
             import warnings
@@ -126,6 +133,7 @@ class Gate:
 
     def _after_fork(self) -> None:
         self._in_child = True
+        self._forking = allocate_lock()
 
     def _serve(self) -> None:
         pthread_sigmask(SIG_BLOCK, _ALL_SIGNALS)  # they are the main thread's
