@@ -288,7 +288,8 @@ def _start_worker_early() -> None:
         return  # the first request tells
     with imports.ours():
         from json_repl import processes
-    processes.adopt_orphans()
+
+        processes.adopt_orphans()
 
 
 def _handle_signals(session: Session, server: Server, on_terminal: bool) -> None:

@@ -92,7 +92,7 @@ class Worker:
                 self._wait()
                 received = self._receive()
                 surroundings.keep_signals_out()
-            except OSError:  # the wire is gone
+            except (OSError, MemoryError):  # the wire is gone, or there is no going on
                 return
             except BaseException as error:  # a handler of user code's, for a signal that came between requests
                 surroundings.keep_signals_out()

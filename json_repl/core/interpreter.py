@@ -15,6 +15,7 @@ from time import perf_counter
 
 from json_repl.core import forks, sources
 from json_repl.core import outcome as ends
+from json_repl.core.imports import ours
 from json_repl.core.outcome import Outcome, safe_text
 from json_repl.core.tracebacks import explain, without_text
 
@@ -214,9 +215,9 @@ class Interpreter:
                     continue
 
     def _await(self, coroutine: Any) -> object:
-        import asyncio
-        import selectors
-
+        with ours():
+            import asyncio
+            import selectors
         if self._event_loop is None or self._event_loop.is_closed():
             # epoll would be shared with copies of this process; poll has no state in the kernel.
             self._event_loop = asyncio.SelectorEventLoop(selectors.PollSelector())

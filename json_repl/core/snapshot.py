@@ -106,6 +106,7 @@ class Parking:
             self.due = None
         started = perf_counter()
         random = _modules.get("random")
+        random = random if hasattr(random, "getstate") else None  # and not a module of the user's
         self._lost_threads = _count_threads() - 1
         dice = random.getstate() if random is not None else None
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)

@@ -58,7 +58,9 @@ def _unfile(filename: str) -> None:
 
 def teach_inspect(inspect: ModuleType) -> None:
     """Let `inspect` find the source of classes of a session, as ``__main__`` has no file to look into."""
-    genuine = inspect.getfile
+    genuine = getattr(inspect, "getfile", None)
+    if genuine is None:  # a module of the user's
+        return
 
     def getfile(obj: Any) -> Any:
         if isinstance(obj, type) and obj.__module__ == "__main__":

@@ -23,7 +23,8 @@ _change_mask, _BLOCK, _SET, _ALL_SIGNALS = (
     _signal.pthread_sigmask,
     _signal.SIG_BLOCK,
     _signal.SIG_SETMASK,
-    _signal.valid_signals(),
+    # But the interrupt, whose handler of ours raises in user code alone: kept back, it would hit a later request.
+    _signal.valid_signals() - {_signal.SIGINT},
 )
 _getrecursionlimit, _setrecursionlimit = sys.getrecursionlimit, sys.setrecursionlimit
 
