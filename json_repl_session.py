@@ -22,8 +22,12 @@ if __name__ == "__main__":
     sys.modules["json_repl_session"] = sys.modules["__main__"]  # imported from user code it is this one, not a second
     if _user_path and os.path.realpath(_user_path[0]) == os.path.realpath(_home) and sys.argv[0].endswith(".py"):
         _user_path.pop(0)  # Python put it there for the script, and user code is not that script
+try:
+    _here = os.getcwd()
+except OSError:  # it is gone
+    _here = ""
 # Before any import that a user's folder could answer: no current folder, and ours last (see core/imports.py).
-sys.path = [entry for entry in sys.path if entry not in ("", ".", os.getcwd(), _home)] + [_home]
+sys.path = [entry for entry in sys.path if entry not in ("", ".", _here, _home)] + [_home]
 try:
     import errno
     import signal

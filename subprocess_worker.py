@@ -24,7 +24,11 @@ if __name__ == "__main__":
     if not getattr(sys.flags, "safe_path", False):
         sys.path.pop(0)
     _user_path = sys.path[:]
-    sys.path[:] = [entry for entry in sys.path if entry not in ("", ".", os.getcwd())]
+    try:
+        _here = os.getcwd()
+    except OSError:  # it is gone
+        _here = ""
+    sys.path[:] = [entry for entry in sys.path if entry not in ("", ".", _here)]
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))
 
 import fcntl

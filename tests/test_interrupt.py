@@ -211,7 +211,8 @@ def test_control_requests_are_answered_while_code_runs(run: Callable[..., Runnin
 
 def test_a_handler_of_user_codes_own_gets_the_interrupt(run: Callable[..., Running]) -> None:
     code = (
-        "import signal\ndef own(*args): raise ValueError('mine')\nsignal.signal(signal.SIGINT, own)\nwhile True: pass"
+        "import signal\ndef own(*args): raise ValueError('mine')\nsignal.signal(signal.SIGINT, own)\n"
+        f"{NOTE}while True: pass"
     )
     running = run(code)
     running.ask("interrupt")
