@@ -42,6 +42,7 @@ try:
     from json_repl.loop import Loop
     from json_repl.parent.answer import make_answer
     from json_repl.parent.session import DEFAULT_ID, Session
+    from json_repl.parent.sessions import Sessions, needs_worker
 finally:
     sys.path = _user_path[:]
 
@@ -79,6 +80,8 @@ def execute_code(
     filename: str | None = None,
     retries: int = 3,
     fallback: str | None = None,
+    on_error: str = "keep",
+    dry_run: bool = False,
     session: Session | None = None,
     done: Callable[[Answer], None] | None = None,
 ) -> Answer | None:
@@ -88,16 +91,25 @@ def execute_code(
         code: Python source.
         timeout: seconds that it may take; 0: no limit; None: the setting, or 30 in a worker and no limit in local.
         fallback: as the setting JSON_REPL_FALLBACK, for this request.
+        session: where; by default the one that every process has.
         done: gets the answer; without it, this call waits for the answer and returns it.
 
     The other arguments are those of the method ``execute``, see docs/protocol.md.
+
+    Raises:
+        NeedsWorker: `on_error` or `dry_run` want what the local backend cannot do.
     """
     session = session or _default_session()
+    needs_copy = dry_run or on_error == "rollback"
+    if needs_copy and not _uses_worker(session):
+        raise needs_worker(session, "dry_run" if dry_run else 'on_error: "rollback"')
     counted = store_history and not silent
     number, execution_id = session.begin(counted=counted)
     limit = session.settings.timeout if timeout is None else timeout
     options: dict[str, Any] = {"filename": filename, "silent": silent}
     policy = fallback or session.settings.fallback
+    if needs_copy or session.id != DEFAULT_ID:  # this process has one namespace, and no copies of it
+        policy = "never"
     answers: list[Answer] = []
 
     def finish(outcome: Outcome | WorkerUnavailable) -> None:
@@ -110,12 +122,14 @@ def execute_code(
 
     if USE_SUBPROCESS_WORKER and WORKER_AVAILABLE:
         try:
-            manager = get_worker_manager()
+            manager = get_worker_manager(session)
         except WorkerUnavailable as error:
             finish(error)
         else:
             seconds = DEFAULT_TIMEOUT if limit is None else limit
-            manager.start(number, code, finish, timeout=seconds, retries=retries, always=policy == "always", **options)
+            options.update(timeout=seconds, retries=retries, always=policy == "always", dry_run=dry_run)
+            options.update(execution_count=session.execution_count, undoes_errors=on_error == "rollback")
+            manager.start(number, code, finish, **options)
     else:
         finish(execute_locally(code, number, limit, **options))
     while done is None and not answers:
@@ -128,13 +142,15 @@ def execute_locally(code: str, number: int, timeout: float | None = None, **opti
     return get_local_backend().run(number, code, timeout=timeout, **options)
 
 
-def get_worker_manager() -> WorkerManager:
-    """The worker backend, made when first needed.
+def get_worker_manager(session: Session | None = None) -> WorkerManager:
+    """The worker backend of a session, by default of the first one, whose own is made when first needed.
 
     Raises:
         WorkerUnavailable: this system, or this installation, cannot have one.
     """
     global _worker_manager, WORKER_AVAILABLE
+    if session is not None and session.worker is not None:
+        return session.worker
     if _worker_manager is None:
         try:
             with imports.ours():
@@ -196,7 +212,7 @@ def _without_worker(
         outcome.attempts += error.attempts
     outcome.fallback = {"reason": "worker_unavailable", "message": str(error)}
     if session.worker is not None:
-        outcome.state = session.worker.take_loss()
+        outcome.state = session.worker.lineage.past.take_loss()
     return outcome
 
 
@@ -243,13 +259,10 @@ def _serve(session: Session, code: str | None) -> None:
     _server = Server(
         _loop,
         _settings,
-        _sessions,
+        Sessions(_sessions, _uses_worker, get_worker_manager, get_local_backend),
         requests,
         answers,
         execute=execute_code,
-        uses_worker=_uses_worker,
-        get_worker=get_worker_manager,
-        get_local=get_local_backend,
         only=code,
     )
     on_terminal = os.isatty(requests)
@@ -312,8 +325,9 @@ def _handle_signals(session: Session, server: Server, on_terminal: bool) -> None
             raise KeyboardInterrupt
 
     def on_end(signum: int, frame: object) -> None:
-        if session.worker is not None:
-            session.worker.kill()
+        for found in _sessions.values():
+            if found.worker is not None:
+                found.worker.kill()
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
 
@@ -332,8 +346,12 @@ def _pipe() -> Iterator[int]:
 
 def _end(session: Session, status: int) -> None:
     """Give user code's atexit handlers and threads a moment, tell what they print, and exit."""
-    if session.worker is not None:
-        session.worker.stop(LAST_WORDS_SECONDS)
+    workers = [found.worker for found in _sessions.values() if found.worker is not None]
+    gone: list[bool] = []
+    for worker in workers:
+        worker.close(lambda: gone.append(True), LAST_WORDS_SECONDS)
+    while len(gone) < len(workers):
+        _loop.turn()
     if session.local is not None:
 
         def enough() -> None:

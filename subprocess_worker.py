@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from json_repl.core.changes import Look
+
 if __name__ == "__main__":
     # Before any import that a user's folder could answer: only Python's own folders, then ours (see core/imports.py).
     if not getattr(sys.flags, "safe_path", False):
@@ -42,7 +44,7 @@ from json_repl.core import forks, imports, log, streams, tracebacks, wire
 from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import CRASH, Error, Outcome
 from json_repl.core.output import PAGE_BYTES, OutputBuffer
-from json_repl.core.snapshot import Parking
+from json_repl.core.snapshot import CLONE, PRISTINE, TRIAL, Parking
 from json_repl.core.streams import poll_anyhow
 from json_repl.core.surroundings import Surroundings
 from json_repl.core.toolbox import make_toolbox, refuse_input
@@ -70,7 +72,6 @@ class Worker:
         self._received: list[tuple[int, bytes]] = []
         # Buffered in C, which keeps what it could not write yet when a signal's handler raises in the middle.
         self._answers = open(fd["answers"], "wb", buffering=_LARGEST_WRITE)
-        self._guarded = False
         self._answered: tuple[int, float] | None = None  # the request that was answered last, and how long it took
         self._main_thread = get_ident()
         buffer = OutputBuffer(mmap.mmap(fd["page"], PAGE_BYTES), lambda payload: self.send(wire.OUTPUT, payload))
@@ -79,14 +80,14 @@ class Worker:
         self._interpreter = Interpreter(
             lambda main: Surroundings(main, texts, refuse_input), make_toolbox(self._ask, helpers, log.warning)
         )
-        self._parking = Parking(fd, snapshots, buffer.note_parked, self._resume)
+        self._parking = Parking(fd, snapshots, buffer.note_parked, self._interpreter.has_tasks, self._resume)
         streams.install(texts)
         handle_interrupts(self._interpreter, buffer.interrupt_target)
 
     def serve(self) -> None:
         """Answer frames until the parent closes the wire."""
         self._say_ready()
-        self._parking.due = 0 if self._parking.mode != "off" else None
+        self._parking.due = PRISTINE if self._parking.mode != "off" else None
         while True:
             if forks.in_child:  # a task of the session's has forked
                 os._exit(0)
@@ -104,7 +105,6 @@ class Worker:
                 continue
             if received is None:
                 return
-            self._guard()
             try:
                 self._answer(*received)
             except Exception as error:  # a bug of ours, or user code that has spoiled what we need
@@ -120,24 +120,28 @@ class Worker:
             except Exception as error:  # then there is no snapshot of this state, as the parent will find
                 log.warning(f"no snapshot could be taken: {error!r}")
 
-    def _guard(self) -> None:
-        # Before any user code runs, as what that starts may leave our process group at once.
-        if not self._guarded and sys.platform.startswith("linux"):
-            self._guarded = True
-            self._parking.guard()
-
     def _say_ready(self) -> None:
         self.send(wire.READY, wire.pack_texts([str(os.getpid()), sys.version.split()[0], sys.executable]))
 
     def _wait(self) -> None:
-        """Until there is something to read, let the session's tasks go on, or take a snapshot that is due."""
+        """Until there is something to read, let the session's tasks go on, or take a snapshot that is due.
+
+        A copy goes on from here too when its time has come: nothing of a request may have been read before.
+        """
         patience = self._parking.patience()
         if patience is not None and not self._received and not poll_anyhow(self._poll, patience * 1000 + 1):
             self._parking.park(self._parking.due or 0)
+        if not self._parking.guarded:
+            poll_anyhow(self._poll, None)
+            self._parking.guard()
         self._interpreter.wait_readable([self._requests])
 
-    def _resume(self) -> None:
+    def _resume(self, role: bytes) -> None:
         # This process is a copy that becomes a live worker: its files are new.
+        if role == CLONE:
+            self._parking.guarded = False  # by a copy of its own: the other session's goes with that
+        elif role == TRIAL:
+            self._parking.mode = "off"
         self._capture.buffer.use(mmap.mmap(self._fd["page"], PAGE_BYTES))
         end_with_parent(self._fd["life"])
         dump_stacks_into(self._fd["stacks"])
@@ -162,15 +166,27 @@ class Worker:
     def _answer(self, kind: int, payload: bytes) -> None:
         # Only the parent writes here, so its marshal can be trusted.
         if kind == wire.REQUEST:
-            number, source, filename, silent = _loads(payload)
+            number, source, filename, silent, compares = _loads(payload)
+            before = self._look() if compares else None
             self._capture.begin(number)
             outcome = self._interpreter.run(number, source, filename, silent=silent)
             self._capture.end()
+            if before is not None:
+                outcome.changes = before.changes(self._look())
             self.send(wire.ANSWER, outcome.to_frame())
             self._answered = (number, outcome.elapsed_ms / 1000)
+        elif kind == wire.PARK:
+            number, anew = _loads(payload)
+            if (anew or not self._parking.holds(number)) and not self._parking.park(number):
+                self.send(wire.FAILURE, wire.pack_texts(["the system gives no process for it"]))
         elif kind == wire.CALL:
             method, params = _loads(payload)
             self.send(wire.RESULT, wire.pack_texts(getattr(self._interpreter, method)(**params)))
+
+    def _look(self) -> Look:
+        with imports.ours():
+            from json_repl.core.changes import Look
+        return Look(self._interpreter.user_items())
 
     def _fail(self, kind: int, error: Exception) -> None:
         evalue = f"the worker failed inside: {error!r}"

@@ -1,9 +1,9 @@
-"""Parent side: the parent's end of ONE session's worker: hand over, keep the deadline, recover, go back in time.
+"""Parent side: the parent's end of ONE session's worker: hand over requests, keep their deadlines, settle their ends.
 
-    start(request) --> [no worker: supply.py makes one] --> REQUEST --> the worker runs it
-                                                               |
-    done(outcome)  <-- ANSWER <-- interrupt, then kill <-- deadline
-                   <-- the worker ended: a new one from the newest snapshot, then by cause, see `_settle`
+    start(request) --> [no worker: json_repl/lineage.py has one made] --> REQUEST --> the worker runs it
+                                                                            |
+    done(outcome)  <-- ANSWER <-- interrupt, then kill <------------- deadline
+                   <-- the worker ended: the next one has the newest state, then by cause, see `_settle`
 
 How a request ends that its worker does not answer:
 
@@ -18,27 +18,27 @@ from __future__ import annotations
 import marshal
 from time import perf_counter
 
-from json_repl import processes
+from json_repl import travel
 from json_repl.core import log, wire
 from json_repl.core import outcome as ends
 from json_repl.core.errors import InternalError, WireError, WorkerLost, WorkerUnavailable
 from json_repl.core.outcome import Outcome
 from json_repl.core.output import STDERR, STDOUT
-from json_repl.core.snapshot import KEEPER
+from json_repl.core.snapshot import SUCCESSOR
+from json_repl.lineage import STOP_SECONDS, Lineage
 from json_repl.loop import Loop
-from json_repl.shelf import Shelf, Snapshot
-from json_repl.supply import Supply
-from json_repl.timeline import Timeline
-from json_repl.turn import RESTARTS, Turn, crash, failure, is_timeout, was_taken_away
+from json_repl.turn import RESTARTS, Turn, crash, failure, is_timeout, not_run, was_taken_away
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from json_repl.past import Past
+    from json_repl.shelf import Snapshot
+
 GRACE_SECONDS = 1.0  # for interrupted code to end by itself
 STACKS_SECONDS = 0.005  # for all stacks to be written before the code is interrupted
-STOP_SECONDS = 2.0  # for a worker that was asked to end: the user's atexit handlers run then
 
 
 class WorkerManager:
@@ -51,6 +51,7 @@ class WorkerManager:
         snapshots, keep: as in JSON_REPL_SNAPSHOTS and JSON_REPL_SNAPSHOT_KEEP.
         answer_question: what the worker's user code asks its session, and the reply.
         on_late_output: output that belongs to no request.
+        past, role: of one that goes on from another's state, see `twin`.
     """
 
     def __init__(
@@ -63,45 +64,56 @@ class WorkerManager:
         keep: int = 8,
         answer_question: Callable[[list[str]], Any] = lambda question: [],
         on_late_output: Callable[[list[tuple[int, bytes]]], None] = lambda pieces: None,
+        past: Past | None = None,
+        role: bytes = SUCCESSOR,
     ) -> None:
-        self.epoch = 0  # grows whenever the namespace is not the live continuation of what it was
-        self._loop = loop or Loop()
-        self._shelf = Shelf(self._loop, keep)
-        self._supply = Supply(self, self._loop, self._shelf, python, helpers, snapshots)
-        self._answer_question = answer_question
-        self._on_late_output = on_late_output
+        self.answer_question = answer_question
+        self.on_late_output = on_late_output
+        self.trial: WorkerManager | None = None  # runs a dry run in its stead
+        self._keep = keep
+        self._source: dict[str, str | None] = {"python": python, "helpers": helpers, "snapshots": snapshots}
+        self.lineage = Lineage(self, loop or Loop(), keep, self._source, past=past, role=role)
         self._turn: Turn | None = None
         self._call: tuple[bytes, Callable[[object], None]] | None = None
-        self._then: Callable[[], None] | None = None  # what comes first when the next worker is ready
         self._numbers = 0
-        self._restarts = 0
-        self._timeline = Timeline()
-        self._loss: dict[str, object] = {}  # told with the next answer
 
     # -- what others call --------------------------------------------------------------------------------------------
 
     @property
     def ready(self) -> bool:
         """A worker can take a request."""
-        return self._supply.ready
+        return self.lineage.ready
 
     @property
     def given_up(self) -> str | None:
-        """Why there will be no worker, until `restart`."""
-        return self._supply.given_up
+        """Why there will be no worker, until a restart."""
+        return self.lineage.given_up
 
     def prepare(self) -> None:
         """Make the worker now, as it will be needed."""
-        if not self._supply.under_way and self.given_up is None:
-            self._supply.boot()
+        self.lineage.prepare()
 
     def start(
         self, number: int, code: str, done: Callable[[Outcome | WorkerUnavailable], None], **options: Any
     ) -> None:
         """Have the worker run `code`, one request at a time; the arguments are those of `Turn`."""
         assert self._turn is None, "a worker runs one request at a time"
-        self._turn = Turn(number, code, done, **options)
-        self._proceed()
+        turn = Turn(number, code, done, **options)
+        if turn.dry_run or turn.undoes_errors:
+            self.lineage.at_present(lambda copy: self._start_from(copy, turn))
+        else:
+            self._turn = turn
+            self._proceed()
+
+    def _start_from(self, copy: Snapshot | str, turn: Turn) -> None:
+        if isinstance(copy, str):
+            turn.done(not_run(copy))
+        elif turn.dry_run:
+            travel.run_in_a_copy(self, copy, turn)
+        else:
+            turn.undoes_to = copy.number
+            self._turn = turn
+            self._proceed()
 
     def execute(self, code: str, timeout: float | None = 30.0) -> Outcome:
         """Run `code` and wait for its end. `timeout` is in seconds.
@@ -113,7 +125,7 @@ class WorkerManager:
         self._numbers += 1
         self.start(self._numbers, code, ended.append, timeout=timeout)
         while not ended:
-            self._loop.turn()
+            self.lineage.loop.turn()
         if isinstance(ended[0], WorkerUnavailable):
             raise ended[0]
         return ended[0]
@@ -125,74 +137,54 @@ class WorkerManager:
 
     def interrupt(self, number: int | None = None) -> bool:
         """Raise KeyboardInterrupt in the request that runs (only if it is `number`, when given); False if none does."""
-        turn, link = self._turn, self._supply.link
+        if self.trial is not None:
+            return self.trial.interrupt(number)
+        turn, link = self._turn, self.lineage.link
         if turn is None or number not in (None, turn.number):
             return False
         if link is not None and link.busy:
             link.interrupt()
-        elif self._then is None:
+        elif not self.lineage.is_returning:
             evalue = "the request was cancelled before a worker had taken it"
             self._end_turn(failure(ends.CANCELLED, "Cancelled", evalue))
         return True
 
+    def twin(self, past: Past, role: bytes) -> WorkerManager:
+        """One more of the same kind, with a past that branches off from this one's."""
+        return WorkerManager(
+            self.lineage.loop,
+            **self._source,  # type: ignore[arg-type]
+            keep=self._keep,
+            answer_question=self.answer_question,
+            on_late_output=self.on_late_output,
+            past=past,
+            role=role,
+        )
+
     def restart(self) -> None:
         """End the worker and begin anew, with an empty namespace; a session that had fallen back has workers again."""
-        had_state = bool(self._timeline.requests)
-        self.stop()
-        self._supply.forgive()
-        self.epoch += had_state
-        self._timeline.lose_all()
-        self.prepare()
-
-    def reset(self, done: Callable[[], None]) -> None:
-        """Return to the state before the first request: from the copy that was made then, else in a new worker."""
-        pristine = self._shelf.get(0)
-        if pristine is None:
-            self.restart()
-            done()
-        else:
-            self._return_to(pristine, done)
+        self.lineage.restart()
 
     def kill(self) -> None:
         """End the worker and all that it has started, at once, from within a signal's handler too."""
-        link = self._supply.let_go()
-        if link is not None and link.process is not None:
-            link.kill()
-            link.process.reap(wait=True)
-            processes.end_all(link.process.pid)
-        self._shelf.clear()
+        if self.trial is not None:
+            self.trial.kill()
+        self.lineage.kill()
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """End the worker and all that it has started: ask, wait, kill. Returns when it is gone."""
-        link = self._supply.let_go()
-        if link is not None:
-            link.hang_up()
-            link.busy = 0
-            patience = self._loop.call_in(seconds, link.kill)
-            while not link.closed:
-                self._loop.turn()
-            patience.cancel()
-            if link.process is not None:
-                processes.end_all(link.process.pid)
-        self._shelf.clear()  # last, as the keeper is among them
+        self._drop_trial()
+        self.lineage.stop(seconds)
 
-    def take_loss(self) -> dict[str, object]:
-        """What an answer must tell of state that was lost since the last one."""
-        loss, self._loss = self._loss, {}
-        return loss
+    def close(self, done: Callable[[], None], seconds: float = STOP_SECONDS) -> None:
+        """As `stop`, but return at once, and call `done` when it is gone."""
+        self._drop_trial()
+        self.lineage.close(done, seconds)
 
-    def state(self) -> dict[str, object]:
-        """For people who ask how it is."""
-        process = self._supply.link.process if self._supply.link else None
-        return {
-            "pid": process.pid if process else None,
-            "ready": self.ready,
-            "restarts": self._restarts,
-            "failed_starts": self._supply.failed_starts,
-            "epoch": self.epoch,
-            "given_up": self.given_up,
-            "snapshots": len([*self._shelf]),
-        }
+    def _drop_trial(self) -> None:
+        if self.trial is not None:
+            self.trial.lineage.discard()
+            self.trial = None
 
     # -- handing over ------------------------------------------------------------------------------------------------
 
@@ -201,13 +193,13 @@ class WorkerManager:
             return
         if self.given_up is not None:
             self.on_given_up(self.given_up)
-        elif self.ready and self._then is None:
+        elif self.ready:
             self._hand_over()
         else:
             self.prepare()
 
     def _hand_over(self) -> None:
-        link, turn = self._supply.link, self._turn
+        link, turn = self.lineage.link, self._turn
         assert link is not None
         if self._call is not None:
             link.send(wire.CALL, self._call[0])
@@ -215,12 +207,12 @@ class WorkerManager:
             turn.attempts += 1
             turn.started = perf_counter()
             link.busy = turn.number
-            link.send(wire.REQUEST, marshal.dumps((turn.number, turn.code, turn.filename, turn.silent), 4))
+            link.send(wire.REQUEST, marshal.dumps(turn.for_worker(), 4))
             if turn.timeout:
-                turn.deadline = self._loop.call_in(turn.timeout, self._deadline)
+                turn.deadline = self.lineage.loop.call_in(turn.timeout, self._deadline)
 
     def _deadline(self) -> None:
-        turn, link = self._turn, self._supply.link
+        turn, link, loop = self._turn, self.lineage.link, self.lineage.loop
         if turn is None or link is None or not link.busy:
             return
         if turn.killed_for is None:
@@ -228,41 +220,27 @@ class WorkerManager:
             link.ask_for_stacks()
             # Not at once: the system gives a second signal to another thread while the first is on its way.
             for seconds in (STACKS_SECONDS, GRACE_SECONDS / 2):
-                self._loop.call_in(seconds, lambda: self._insist(turn))
-            turn.deadline = self._loop.call_in(GRACE_SECONDS, self._deadline)
+                loop.call_in(seconds, lambda: self._insist(turn))
+            turn.deadline = loop.call_in(GRACE_SECONDS, self._deadline)
         else:
             link.collect()
             if self._turn is turn and not link.closed:  # else its answer was among what was collected
                 link.kill()
 
     def _insist(self, turn: Turn) -> None:
-        if self._turn is turn and self._supply.link is not None and self._supply.link.busy:
-            self._supply.link.interrupt()
+        link = self.lineage.link
+        if self._turn is turn and link is not None and link.busy:
+            link.interrupt()
 
-    # -- news of the supply ------------------------------------------------------------------------------------------
+    # -- news of the lineage -----------------------------------------------------------------------------------------
 
-    def on_ready(self, origin: Snapshot | None) -> None:
+    def on_ready(self) -> None:
         """A worker is there."""
-        if origin is not None:
-            self._loss = self._timeline.return_to(origin)
-        elif self._timeline.requests:
-            self._loss = self._timeline.lose_all()
-        then, self._then = self._then, None
-        if then is not None:
-            then()
-        if (self._turn is not None or self._call is not None) and self.ready:
-            self._hand_over()
+        self._proceed()
 
     def on_given_up(self, why: str) -> None:
         """There will be none."""
-        if self._timeline.requests:
-            self._loss = self._timeline.lose_all()
-        then, self._then = self._then, None
-        if then is not None:
-            then()
-        call, self._call = self._call, None
-        if call is not None:
-            call[1](WorkerLost(f"there is no worker: {why}."))
+        self._fail_call(f"there is no worker: {why}.")
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.done(WorkerUnavailable(why))
@@ -271,7 +249,7 @@ class WorkerManager:
         """A frame of the worker."""
         if kind == wire.ANSWER and self._turn is not None:
             self._answered(Outcome.from_frame(payload))
-        elif kind == wire.QUESTION and self._supply.link is not None:
+        elif kind == wire.QUESTION and self.lineage.link is not None:
             self._reply([part or "" for part in wire.unpack_texts(payload)])
         elif kind in (wire.RESULT, wire.FAILURE) and self._call is not None:
             call, self._call = self._call, None
@@ -280,74 +258,64 @@ class WorkerManager:
             raise WireError("a frame that nobody waits for")
 
     def _reply(self, question: list[str]) -> None:
-        assert self._supply.link is not None
+        assert self.lineage.link is not None
         try:
-            reply = self._answer_question(question)
+            reply = self.answer_question(question)
         except (IndexError, ValueError):
             raise WireError("a question that is none of ours") from None
-        self._supply.link.send(wire.REPLY, marshal.dumps(reply, 4))
+        self.lineage.link.send(wire.REPLY, marshal.dumps(reply, 4))
 
     def on_output(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
         """Output of the request that runs, or of none."""
         if self._turn is not None and owner == self._turn.number:
             self._turn.pieces += pieces
         else:
-            self._on_late_output(pieces)
+            self.on_late_output(pieces)
 
-    def on_snapshot(self, snapshot: Snapshot) -> None:
-        """The worker has parked a copy of itself."""
-        (self._shelf.keep_keeper if snapshot.number == KEEPER else self._shelf.add)(snapshot)
-
-    def on_lost(self, code: int | None, stacks: list[str]) -> None:
-        """The worker has ended: another one from the newest state that there is, and then see `_settle`."""
-        self._restarts += 1
-        self.epoch += 1
-        turn = self._turn
-        if turn is not None and turn.deadline is not None:
-            turn.deadline.cancel()
-        text = "sent bytes that are no answer" if code is None else processes.exit_text(code)
-        if turn is None:
-            log.warning(f"the worker {text} while it was idle; a new one is made")
-        newest = self._shelf.newest()
-        if newest is None:
-            self._loss = self._timeline.lose_all()
-            self._settle(turn, code, text, stacks)
-            self.prepare()
+    def on_lost(self, code: int | None, text: str, stacks: list[str]) -> None:
+        """The worker has ended, and the state is what it will be."""
+        self._fail_call(f"the worker {text} before it could answer.")
+        if self._turn is not None:
+            self._settle(self._turn, code, text, stacks)
         else:
-            self._then = lambda: self._settle(turn, code, text, stacks)
-            self._supply.revive(newest)
+            log.warning(f"the worker {text} while it was idle; there is a new one")
+
+    def _fail_call(self, why: str) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call[1](WorkerLost(why))
 
     # -- ends of a request -------------------------------------------------------------------------------------------
 
     def _answered(self, outcome: Outcome) -> None:
-        turn, link = self._turn, self._supply.link
+        turn, link = self._turn, self.lineage.link
         assert turn is not None and link is not None
         link.busy = 0
-        self._supply.has_served = True
-        processes.reap_orphans()
-        self._timeline.add(turn.number, outcome)
+        self.lineage.note_served()
         if turn.killed_for == ends.TIMEOUT:
             is_timeout(outcome, turn, link.stacks())
-            if turn.always:
-                self._again_or_elsewhere(turn, "was interrupted when the time was over")
-                self._proceed()
-                return
-        self._end_turn(outcome)
+        if outcome.reason is not None and turn.undoes_to is not None:
+            self.lineage.undo(turn.undoes_to, lambda: self._end_turn(outcome))
+            return
+        self.lineage.past.add(turn.number, turn.execution_count, outcome)
+        if turn.killed_for == ends.TIMEOUT and turn.always:
+            self._again_or_elsewhere(turn, "was interrupted when the time was over")
+            self._proceed()
+        else:
+            self._end_turn(outcome)
 
-    def _settle(self, turn: Turn | None, code: int | None, text: str, stacks: list[str]) -> None:
-        """What becomes of a request whose worker has ended, now that the state is what it will be:
+    def _settle(self, turn: Turn, code: int | None, text: str, stacks: list[str]) -> None:
+        """What becomes of a request whose worker has ended:
 
         1. its time was over (D): a timeout,
         2. it was taken away, and nothing else was undone by that (B), or the request wants it so: the code runs again,
         3. anything else (C): a crash.
         """
-        call, self._call = self._call, None
-        if call is not None:
-            call[1](WorkerLost(f"the worker {text} before it could answer."))
-        if turn is None or turn is not self._turn:
-            return
-        undone = bool(self._loss.get("undone")) or self._loss.get("state") == ends.LOST
+        loss = self.lineage.past.loss
+        undone = bool(loss.get("undone")) or loss.get("state") == ends.LOST
         taken_away = was_taken_away(code) and turn.killed_for is None
+        if turn.deadline is not None:
+            turn.deadline.cancel()
         if turn.always or (taken_away and not undone and turn.attempts <= min(turn.retries, RESTARTS)):  # case 2
             self._again_or_elsewhere(turn, text)
         elif turn.killed_for == ends.TIMEOUT:  # case 1
@@ -376,23 +344,5 @@ class WorkerManager:
         outcome.attempts = max(turn.attempts, 1)
         if not outcome.elapsed_ms and turn.started:
             outcome.elapsed_ms = (perf_counter() - turn.started) * 1000
-        outcome.state = self.take_loss()
+        outcome.state = self.lineage.past.take_loss()
         turn.done(outcome)
-
-    # -- states ------------------------------------------------------------------------------------------------------
-
-    def _return_to(self, snapshot: Snapshot, done: Callable[[], None]) -> None:
-        link = self._supply.let_go()
-        if link is not None:
-            link.abandon()
-            if link.process is not None:
-                self._supply.end_what_is_left(link.process.pid)
-        self.epoch += 1
-
-        def arrived() -> None:
-            self._shelf.drop_after(snapshot.number)
-            self._loss = {}
-            done()
-
-        self._then = arrived
-        self._supply.revive(snapshot)

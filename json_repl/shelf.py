@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from _socket import SCM_RIGHTS, SOL_SOCKET, socket
+from time import time
 
 from json_repl import processes
+from json_repl.core.snapshot import BYE
 from json_repl.loop import GONE, Loop
 
 TYPE_CHECKING = False
@@ -21,20 +23,41 @@ class Snapshot:
     Args:
         number: of the request after which it was made; 0: before any.
         pid: of the copy.
-        channel: our end of its channel; the copy ends when it is closed.
+        channel: our end of its channel; the copy ends when all of those are closed.
         threads: how many of the user's threads it lacks.
+        moves: threads or tasks may have changed the state since it was made.
     """
 
-    __slots__ = ("channel", "number", "pid", "threads")
+    __slots__ = ("_holders", "channel", "made_at", "moves", "number", "pid", "threads")
 
-    def __init__(self, number: int, pid: int, channel: int, threads: int) -> None:
+    def __init__(self, number: int, pid: int, channel: int, threads: int = 0, *, moves: bool = False) -> None:
         self.number = number
         self.pid = pid
         self.channel = channel
         self.threads = threads
+        self.moves = moves
+        self.made_at = time()
+        self._holders = [1]  # how many of them there are, in a list that all share
 
-    def make_worker(self, files: Sequence[int]) -> None:
+    def share(self) -> Snapshot:
+        """The same copy, for one more shelf."""
+        other = Snapshot(self.number, self.pid, os.dup(self.channel), self.threads, moves=self.moves)
+        other.made_at, other._holders = self.made_at, self._holders
+        self._holders[0] += 1
+        return other
+
+    def close(self) -> bool:
+        """Let go of it; whether nobody else holds it, so that it ends."""
+        self._holders[0] -= 1
+        if not self._holders[0]:
+            self._dismiss()  # just to close it would have it end what is left of the session
+        os.close(self.channel)
+        return not self._holders[0]
+
+    def make_worker(self, role: bytes, files: Sequence[int]) -> None:
         """Have the copy make a live worker of itself, which gets these files; it says READY on one of them.
+
+        `role` is one of those in core/snapshot.py.
 
         Raises:
             OSError: the copy has ended.
@@ -42,15 +65,14 @@ class Snapshot:
         channel = socket(fileno=self.channel)
         try:
             packed = b"".join(file.to_bytes(4, "little") for file in files)
-            channel.sendmsg([b"go"], [(SOL_SOCKET, SCM_RIGHTS, packed)])
+            channel.sendmsg([role], [(SOL_SOCKET, SCM_RIGHTS, packed)])
         finally:
             channel.detach()
 
-    def dismiss(self) -> None:
-        """Have the copy end without doing what it is there for."""
+    def _dismiss(self) -> None:
         channel = socket(fileno=self.channel)
         try:
-            channel.send(b"bye")
+            channel.send(BYE)
         except OSError:  # it has ended
             pass
         finally:
@@ -98,9 +120,9 @@ class Shelf:
         snapshot = self._snapshots.pop(number, None)
         if snapshot is not None:
             self._loop.forget(snapshot.channel)
-            os.close(snapshot.channel)
-            self._ending.append(snapshot.pid)
-            self._loop.call_in(_REAP_SECONDS, self._reap)
+            if snapshot.close():
+                self._ending.append(snapshot.pid)
+                self._loop.call_in(_REAP_SECONDS, self._reap)
 
     def drop_after(self, number: int) -> None:
         """Let go of all later states."""
@@ -119,8 +141,7 @@ class Shelf:
     def _let_go_of_keeper(self) -> None:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
-            keeper.dismiss()
-            os.close(keeper.channel)
+            keeper.close()
             self._ending.append(keeper.pid)
 
     def _least_missed(self) -> int:

@@ -13,7 +13,7 @@ from time import monotonic
 from json_repl import processes
 from json_repl.core import log, wire
 from json_repl.core.errors import WorkerUnavailable
-from json_repl.core.snapshot import MARK
+from json_repl.core.snapshot import CLONE, MARK, SUCCESSOR
 from json_repl.loop import Loop, Timer
 from json_repl.shelf import Shelf, Snapshot
 from json_repl.turn import RESTARTS
@@ -59,12 +59,12 @@ class Supply:
 
     Args:
         customer: gets the news.
-        python: the interpreter; by default the one that runs this.
-        helpers, snapshots: as in the settings JSON_REPL_HELPERS and JSON_REPL_SNAPSHOTS.
+        source: the settings `python` (by default the interpreter that runs this), `helpers` and `snapshots`.
+        role: what a worker that is made from a copy is for, one of those in core/snapshot.py.
     """
 
     def __init__(
-        self, customer: Customer, loop: Loop, shelf: Shelf, python: str | None, helpers: str | None, snapshots: str
+        self, customer: Customer, loop: Loop, shelf: Shelf, source: dict[str, str | None], role: bytes = SUCCESSOR
     ) -> None:
         self.link: WorkerLink | None = None
         self.ready = False  # the worker can take a request
@@ -76,8 +76,10 @@ class Supply:
         self._customer = customer
         self._loop = loop
         self._shelf = shelf
-        self._command = [python or sys.executable, "-u", WORKER_FILE, "{first}", helpers or "", snapshots]
+        python, helpers, snapshots = (source[name] for name in ("python", "helpers", "snapshots"))
+        self._command = [python or sys.executable, "-u", WORKER_FILE, "{first}", helpers or "", snapshots or "auto"]
         self._mark = os.urandom(8).hex()
+        self._role = role
         self._timer: Timer | None = None  # until the worker is ready, or the next start
         self._born = 0.0
         self._why = ""  # it is killed, if it is
@@ -149,7 +151,7 @@ class Supply:
     def _beget(self, files: list[int], out: int, err: int) -> processes.Process | None:
         if self._origin is None:
             return processes.spawn(self._command, {**os.environ, MARK: self._mark}, files, out, err)
-        self._origin.make_worker([*files, out, err])
+        self._origin.make_worker(self._role, [*files, out, err])
         return None
 
     def _is_late(self) -> None:
@@ -172,6 +174,8 @@ class Supply:
             self.link.kill()
             return
         self.ready = True
+        if self._role == CLONE:  # further ones go on for this one
+            self._role = SUCCESSOR
         self._sweep_after(pid)
         if self._timer is not None:
             self._timer.cancel()

@@ -31,11 +31,15 @@ class Turn:
         timeout: seconds that it may take, or None.
         retries: how often it may run again when its worker was taken away.
         always: run it again, then elsewhere, whatever the cause (the original design's ladder).
+        undoes_errors: where it fails, have the namespace as it was before.
+        dry_run: run it in a copy of the session that is thrown away.
+        compares: tell which names it changes.
     """
 
     __slots__ = (
-        *("always", "attempts", "code", "deadline", "done", "filename", "killed_for", "number", "pieces", "retries"),
-        *("silent", "stacks", "started", "timeout"),
+        *("always", "attempts", "code", "compares", "deadline", "done", "dry_run", "execution_count", "filename"),
+        *("killed_for", "number", "pieces", "retries", "silent", "stacks", "started", "timeout"),
+        *("undoes_errors", "undoes_to"),
     )
 
     def __init__(
@@ -49,6 +53,10 @@ class Turn:
         timeout: float | None = None,
         retries: int = RESTARTS,
         always: bool = False,
+        execution_count: int = 0,
+        undoes_errors: bool = False,
+        dry_run: bool = False,
+        compares: bool = False,
     ) -> None:
         self.number = number
         self.code = code
@@ -58,12 +66,25 @@ class Turn:
         self.timeout = timeout
         self.retries = retries
         self.always = always
+        self.execution_count = execution_count
+        self.undoes_errors = undoes_errors
+        self.undoes_to: int | None = None  # the request whose state it is, of which there is a copy
+        self.dry_run = dry_run
+        self.compares = compares
         self.attempts = 0
         self.started = 0.0
         self.pieces: list[tuple[int, bytes]] = []  # output, in order, e.g. [(1, b"hello\n")]
         self.deadline: Timer | None = None
         self.killed_for: str | None = None  # the reason for which we have interrupted it, e.g. "timeout"
         self.stacks: list[str] = []
+
+    def for_worker(self) -> tuple[int, str, str | None, bool, bool]:
+        """What the worker has to know."""
+        return self.number, self.code, self.filename, self.silent, self.compares
+
+    def options(self) -> dict[str, Any]:
+        """What another worker has to know that runs it instead."""
+        return {name: getattr(self, name) for name in ("filename", "silent", "timeout", "retries", "execution_count")}
 
     def output(self, wanted: int) -> str:
         """All that came on one stream."""
@@ -79,6 +100,11 @@ def failure(reason: str, ename: str, evalue: str, stacks: list[str] | None = Non
     """An outcome that we make up, as the worker could not: `ename` and `evalue` as of an exception."""
     lines = [*(stacks or []), f"{ename}: {evalue}\n"]
     return Outcome(reason, Error(ename, evalue, lines, **extra))
+
+
+def not_run(why: str) -> Outcome:
+    """The outcome of a request that needs a copy of the state, where none can be had."""
+    return failure(ends.CANCELLED, "NoSnapshot", f"the code was not run, as {why}")
 
 
 def crash(code: int | None, text: str, stacks: list[str], turn: Turn) -> Outcome:

@@ -11,6 +11,7 @@ life          --> never written: its end tells the kernel that we are gone
 from __future__ import annotations
 
 import fcntl
+import marshal
 import mmap
 import os
 import signal
@@ -58,7 +59,7 @@ class WorkerLink:
         on_frame: Callable[[int, bytes], None],
         on_output: Callable[[int, list[tuple[int, bytes]]], None],
         on_end: Callable[[WorkerLink, int | None], None],
-        on_snapshot: Callable[[Snapshot], None],
+        on_snapshot: Callable[[Snapshot], object],
     ) -> None:
         self.busy = 0
         self.process: processes.Process | None = None
@@ -110,12 +111,28 @@ class WorkerLink:
         lines = text.decode("utf-8", "replace").splitlines(keepends=True)
         return [line for line in lines if f'"{HOME}/json_repl/' not in line and f'"{WORKER_FILE}"' not in line]
 
+    def ask_for_snapshot(self, number: int) -> None:
+        """Have the worker leave a copy of its state, which is that after request `number`, if none is on its way."""
+        if self.snapshot_on_its_way != number:
+            self.send(wire.PARK, marshal.dumps((number, self._reported == number), 4))
+
     def hang_up(self) -> None:
         """Close the request pipe: the worker ends by itself, after the user's atexit handlers."""
         if self._requests >= 0:
             self._loop.forget(self._requests)
             os.close(self._requests)
             self._requests = -1
+
+    def bid_farewell(self, ended: Callable[[], None]) -> None:
+        """Hang up; `ended` is called when it is gone, instead of `on_end`."""
+
+        def is_gone(link: WorkerLink, code: int | None) -> None:
+            link.forget_stacks()
+            ended()
+
+        self._on_end = is_gone
+        self.busy = 0
+        self.hang_up()
 
     def kill(self) -> None:
         """End the process now; `on_end` follows."""
@@ -129,14 +146,14 @@ class WorkerLink:
         self._on_frame = lambda kind, payload: None
         self._on_output = lambda owner, pieces: None
         self._on_end = lambda link, code: link.forget_stacks()
-        self._on_snapshot = lambda snapshot: os.close(snapshot.channel)
+        self._on_snapshot = Snapshot.close
         self.kill()
 
     @property
-    def snapshot_is_on_its_way(self) -> bool:
-        """A copy was made, or is being made, that has not reported yet."""
+    def snapshot_on_its_way(self) -> int | None:
+        """The request after which a copy was made, or is being made, that has not reported yet."""
         number = None if self.closed else self._output.parked()
-        return number is not None and number != self._reported
+        return None if number == self._reported else number
 
     def collect(self) -> None:
         """Take all output that is there at this moment, in order: frames, then the page, then the pipes."""
@@ -251,10 +268,10 @@ class WorkerLink:
                     for channel in channels:
                         os.close(channel)
                     continue
-                number, pid, threads = REPORT.unpack(report)
+                number, pid, threads, moves = REPORT.unpack(report)
                 (channel,) = channels
                 self._reported = number
-                self._on_snapshot(Snapshot(number, pid, channel, threads))
+                self._on_snapshot(Snapshot(number, pid, channel, threads, moves=moves))
         except BlockingIOError:
             return
         finally:
@@ -265,7 +282,7 @@ class WorkerLink:
         waiting = poll()
         waiting.register(self._reports, POLLIN)
         deadline = monotonic() + _REPORT_SECONDS
-        while self.snapshot_is_on_its_way and monotonic() < deadline:
+        while self.snapshot_on_its_way is not None and monotonic() < deadline:
             if waiting.poll((deadline - monotonic()) * 1000):
                 self._read_reports()
 

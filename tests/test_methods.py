@@ -45,7 +45,7 @@ def test_describe_names_every_method_with_its_doc_params_and_result(shared: Shar
 def test_describe_lists_the_errors_and_the_settings(shared: Shared) -> None:
     described = shared.ask("describe")
     codes = [error["code"] for error in described["errors"]]
-    assert codes == [-32700, -32600, -32601, -32602, -32603, -32010, -32011, -32012, -32013, -32014]
+    assert codes == [-32700, -32600, -32601, -32602, -32603, -32010, -32011, -32012, -32013, -32014, -32015]
     assert all(error["doc"] and error["reason"] for error in described["errors"])
     assert {"USE_SUBPROCESS_WORKER", "DEBUG_REPL"} <= set(described["settings"])
 
@@ -213,7 +213,7 @@ FIELDS: dict[str, Any] = {
     "timestamp": TEXT,
 }  # fmt: skip
 NULLABLE: dict[str, Any] = {
-    "reason": TEXT, "result": TEXT, "data": dict, "error": dict, "fallback": dict, "note": TEXT,
+    "reason": TEXT, "result": TEXT, "data": dict, "error": dict, "changes": dict, "fallback": dict, "note": TEXT,
 }  # fmt: skip
 DEBUG_INFO = {
     "repl_process_active", "repl_ready", "execution", "helpers_loaded", "execution_mode", "elapsed_ms", "history_size",

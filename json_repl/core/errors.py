@@ -82,6 +82,12 @@ class ShuttingDown(RpcError):
     code, word = -32014, "shutting_down"
 
 
+class NeedsWorker(RpcError):
+    """The request needs kept copies of the state, which the worker backend alone has."""
+
+    code, word = -32015, "needs_worker"
+
+
 TABLE: tuple[type[RpcError], ...] = (
     ParseError,
     InvalidRequest,
@@ -93,6 +99,7 @@ TABLE: tuple[type[RpcError], ...] = (
     WorkerLost,
     LimitExceeded,
     ShuttingDown,
+    NeedsWorker,
 )
 
 

@@ -103,7 +103,7 @@ class Interpreter:
 
     def variables(self) -> list[str | None]:
         """The user's names, four texts each: name, type, module, repr or None. None of their code runs for it."""
-        return [text for name, value in self._user_items() for text in describe(name, value)]
+        return [text for name, value in self.user_items() for text in describe(name, value)]
 
     def interrupted(self, target: int) -> None:
         """What SIGINT does: raise in the code that runs, never in ours. `target` is whom it is for, 0 for anybody.
@@ -116,14 +116,9 @@ class Interpreter:
 
     def wait_readable(self, fds: list[int]) -> None:
         """While the session's event loop has anything to wait for, run it until one of `fds` can be read."""
+        if not self.has_tasks():
+            return
         loop = self._event_loop
-        if loop is None or loop.is_closed():
-            return
-        import asyncio
-
-        waits_for_files = len(loop._selector.get_map()) > 1  # more than the loop's own pipe
-        if not (asyncio.all_tasks(loop) or loop._scheduled or loop._ready or waits_for_files):
-            return
         self.surroundings.enter()
         try:
             for fd in fds:
@@ -133,6 +128,16 @@ class Interpreter:
             for fd in fds:
                 loop.remove_reader(fd)
             self.surroundings.leave()
+
+    def has_tasks(self) -> bool:
+        """Whether the session's event loop has anything to wait for."""
+        loop = self._event_loop
+        if loop is None or loop.is_closed():
+            return False
+        import asyncio
+
+        waits_for_files = len(loop._selector.get_map()) > 1  # more than the loop's own pipe
+        return bool(asyncio.all_tasks(loop) or loop._scheduled or loop._ready or waits_for_files)
 
     def wake_up_elsewhere(self) -> None:
         """This process is a copy, made by fork, that goes on for the one it was copied from."""
@@ -321,7 +326,8 @@ class Interpreter:
         self._hidden = frozenset(self.namespace) | {"_", "__annotations__", "__warningregistry__"}
         self._names = []
 
-    def _user_items(self) -> Iterator[tuple[str, object]]:
+    def user_items(self) -> Iterator[tuple[str, object]]:
+        """The user's own names and their values."""
         for name, value in list(self.namespace.items()):
             if type(name) is str and (
                 name not in self._hidden or (name in self._base and value is not self._base[name])

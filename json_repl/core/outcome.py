@@ -60,6 +60,7 @@ class Outcome:
     __slots__ = (
         "attempts",
         "backend",
+        "changes",
         "cpu_ms",
         "elapsed_ms",
         "error",
@@ -86,6 +87,7 @@ class Outcome:
         self.max_rss_bytes = 0
         self.variable_count = 0
         self.names: list[str] | None = None  # the first names of the namespace, where they changed
+        self.changes: list[str] | None = None  # by a dry run, e.g. ["+new", "~changed", "-removed"]
         self.backend = "local"
         self.attempts = 1
         self.fallback: dict[str, str] | None = None
@@ -102,8 +104,9 @@ class Outcome:
         numbers = _NUMBERS.pack(
             _REASONS.index(self.reason), self.elapsed_ms, self.cpu_ms, self.max_rss_bytes, self.variable_count
         )
-        names = [] if self.names is None else self.names
-        texts: list[str | None] = [self.result, None if self.names is None else str(len(names)), *names]
+        texts: list[str | None] = [self.result]
+        for found in (self.names, self.changes):
+            texts += [None] if found is None else [str(len(found)), *found]
         if self.error is not None:
             texts += [self.error.ename, self.error.evalue, *self.error.traceback]
         return numbers + pack_texts(texts)
@@ -123,13 +126,20 @@ class Outcome:
             outcome.reason = _REASONS[reason]
             if not (0 <= outcome.elapsed_ms < float("inf") and 0 <= outcome.cpu_ms < float("inf")):
                 raise WireError("an answer on the worker's wire whose times are none")
-            outcome.result, count, *rest = unpack_texts(payload, _NUMBERS.size)
-            texts = [text or "" for text in rest]
-            if count is not None:
-                outcome.names = texts[: int(count)]
-            ending = texts[int(count or 0) :]
-            if ending:
-                outcome.error = Error(ending[0], ending[1], ending[2:])
+            outcome.result, *texts = unpack_texts(payload, _NUMBERS.size)
+            outcome.names, texts = _take_counted(texts)
+            outcome.changes, texts = _take_counted(texts)
+            if texts:
+                ename, evalue, *lines = [text or "" for text in texts]
+                outcome.error = Error(ename, evalue, lines)
         except (struct.error, IndexError, ValueError) as error:
             raise WireError(f"an answer on the worker's wire that cannot be read: {error}") from None
         return outcome
+
+
+def _take_counted(texts: list[str | None]) -> tuple[list[str] | None, list[str | None]]:
+    """A list that stands behind its length, or None, and what comes after it."""
+    count, *rest = texts
+    if count is None:
+        return None, rest
+    return [text or "" for text in rest[: int(count)]], rest[int(count) :]

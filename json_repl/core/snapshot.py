@@ -2,7 +2,7 @@
 
     live worker --park--> parked copy, which waits on a channel of its own
                              |
-    parent --"go", new files-+--fork--> a live worker in the state that the copy has kept
+    parent --role, new files-+--fork--> a live worker in the state that the copy has kept
 
 A parked copy runs no user code, holds nothing of the session open but its channel, and ends when that does. It stays
 when a worker is made from it, so that the same state can be had again.
@@ -34,11 +34,17 @@ LONG_FACTOR = 10  # a larger one, when the request ran for so many times its cos
 BURST_SHARE = 0.2  # ... or snapshots take no more than this share of the time ...
 IDLE_FACTOR = 3  # ... or the session has been idle for so many times its cost
 
-KEEPER = (1 << 62) - 1  # instead of a request's number: the copy that ends what is left
+# What a copy is told to make: the worker that goes on for a lost one, that of a second session, one for a single
+# request; or nothing, but to end.
+SUCCESSOR, CLONE, TRIAL, BYE = b"successor", b"clone", b"trial", b"bye"
+
+PRISTINE = 0  # instead of a request's number: the state before the first one
+KEEPER = (1 << 62) - 1  # and a copy that is there only to end what is left, as that of the pristine state does too
 MARK = "JSON_REPL_WORKER"  # in the environment of all that a worker starts, with a value of the session's own
-REPORT = struct.Struct("<QQQ")  # request number, pid, threads of the user's that the copy lacks
+# Request number, pid, threads of the user's that the copy lacks, whether threads or tasks change the state any time.
+REPORT = struct.Struct("<QQQ?")
 _FD = struct.Struct("<i")
-_HANDED = len(wire.CHILD_FDS) + 2  # files that come with "go": ours, and fd 1 and 2
+_HANDED = len(wire.CHILD_FDS) + 2  # files that come with a role: ours, and fd 1 and 2
 _HARMLESS_DEVICES = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}  # null, zero, full, random, urandom
 
 _ALL_SIGNALS = signal.valid_signals()
@@ -54,19 +60,29 @@ class Parking:
         fd: our private files, by their names in `wire.CHILD_FDS`.
         mode: "auto", "always" or "off".
         note: tells the parent for which request a copy is about to report.
+        has_tasks: whether tasks of the session's event loop go on between requests.
         resume: makes a copy a live worker, once it has its new files.
     """
 
     def __init__(
-        self, fd: dict[str, int], mode: str, note: Callable[[int | None], None], resume: Callable[[], None]
+        self,
+        fd: dict[str, int],
+        mode: str,
+        note: Callable[[int | None], None],
+        has_tasks: Callable[[], bool],
+        resume: Callable[[bytes], None],
     ) -> None:
         self.due: int | None = None  # the request whose state no copy holds yet
         self._fd = fd
-        self.mode = mode
+        self.mode = mode if is_possible() else "off"
         self._note = note
+        self._has_tasks = has_tasks
         self._resume = resume
         self._costs = [0.0, 0.0, 0.0]  # seconds that the last ones took; one alone may have met a busy machine
         self._last = perf_counter()
+        self._newest: int | None = None  # the request after which the last copy was made
+        self._moves = False  # that state may have changed since
+        self.guarded = False  # there is a copy that ends what is left
         self._captured = {stream: _identity(stream) for stream in (1, 2)}
 
     def after_answer(self, number: int, elapsed: float) -> None:
@@ -85,29 +101,39 @@ class Parking:
     def _cost(self) -> float:
         return sorted(self._costs)[1]
 
+    def holds(self, number: int) -> bool:
+        """Whether there is a copy of the state after request `number`, which is still the same."""
+        return self._newest == number and not self._moves
+
     def patience(self) -> float | None:
         """Seconds of idleness after which a snapshot that is due should be taken; None: none is due."""
         return None if self.due is None else self._cost * IDLE_FACTOR
 
     def guard(self) -> None:
-        """Leave a copy behind that, when the session has ended, kills what is left of it, however that came about.
+        """Before any user code: leave a copy that kills what is left when the session has ended, however that came.
 
         The kernel ends the worker's process group with the session (see `end_with_parent`); this one sees to those that
-        have left the group, and to a worker that has closed all its files.
+        have left the group, and to a worker that has closed all its files. It holds the pristine state, too.
         """
-        self.park(KEEPER)
+        self.guarded = True
+        self.park(PRISTINE if self.due == PRISTINE else KEEPER)
 
     def park(self, number: int) -> bool:
         """Leave a copy behind, in the state after request `number`.
 
         Returns in the live worker (whether it was done), and, when its time has come, in a copy of that copy.
         """
+        if not is_possible():
+            return False
+        if number == PRISTINE:
+            self.guarded = True
         if number != KEEPER:
             self.due = None
         started = perf_counter()
         random = _modules.get("random")
         random = random if hasattr(random, "getstate") else None  # and not a module of the user's
         self._lost_threads = _count_threads() - 1
+        self._moves = len(os.listdir("/proc/self/task")) > 1 or self._has_tasks()
         dice = random.getstate() if random is not None else None
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         try:
@@ -123,6 +149,7 @@ class Parking:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._last = perf_counter()
         if role is _LIVE:
+            self._newest = number
             self._costs = [*self._costs[1:], self._last - started]
         return role is not _FAILED
 
@@ -159,14 +186,14 @@ class Parking:
             os.setsid()  # out of the reach of what is sent to the session's group
             channel, far_end = socketpair(AF_UNIX, SOCK_SEQPACKET)
             self._let_go(keep={channel.fileno(), far_end.fileno()})
-            report = REPORT.pack(number, os.getpid(), self._lost_threads)
+            report = REPORT.pack(number, os.getpid(), self._lost_threads, self._moves)
             reports = socket(fileno=self._fd["reports"])
             reports.sendmsg([report], [(SOL_SOCKET, SCM_RIGHTS, _FD.pack(far_end.fileno()))])
             reports.detach()
             far_end.close()
             while True:
-                files = _receive_files(channel)
-                if files is None and number == KEEPER:
+                role, files = _receive(channel)
+                if not role and number in (KEEPER, PRISTINE):
                     _kill_marked()
                 if not files:
                     os._exit(0)
@@ -177,7 +204,7 @@ class Parking:
             channel.close()
             os.setsid()
             self._take_files(files)
-            self._resume()
+            self._resume(role)
         except BaseException:  # whatever it is: this copy must not go on as a second live worker
             os._exit(1)
 
@@ -212,6 +239,11 @@ class Parking:
             self._captured[stream] = _identity(file)
         for file in files:
             os.close(file)
+
+
+def is_possible() -> bool:
+    """Whether this system can have copies: they need fork, and Linux' view of a process' own files."""
+    return hasattr(os, "fork") and sys.platform.startswith("linux")
 
 
 def _swallow_sigchld() -> None:
@@ -268,9 +300,7 @@ def _reopen(fd: int) -> bool:
     return True
 
 
-def _receive_files(channel: socket) -> list[int] | None:
-    """The files that come with the next message, none with a dismissal; None at the end of the channel."""
+def _receive(channel: socket) -> tuple[bytes, list[int]]:
+    """The next message: a role, and the files that come with it; nothing at the end of the channel."""
     message, ancillary, _, _ = channel.recvmsg(16, CMSG_SPACE(_HANDED * _FD.size))
-    if not message:
-        return None
-    return [number for *_, data in ancillary for (number,) in _FD.iter_unpack(data)]
+    return message, [number for *_, data in ancillary for (number,) in _FD.iter_unpack(data)]

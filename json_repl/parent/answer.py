@@ -31,6 +31,7 @@ def make_answer(session: Session, outcome: Outcome, execution_id: str) -> dict[s
         "data": None if outcome.result is None else {"text/plain": outcome.result},
         "outputs": [],
         "error": None if error is None else error.to_wire(),
+        "changes": None if outcome.changes is None else _by_kind(outcome.changes),
         "truncated": False,
         "late_output": session.take_late_output(),
         "backend": outcome.backend,
@@ -38,7 +39,7 @@ def make_answer(session: Session, outcome: Outcome, execution_id: str) -> dict[s
         "fallback": outcome.fallback,
         "session_state": {
             "state": ends.KEPT,
-            "epoch": session.epoch + (worker.epoch if worker else 0),
+            "epoch": session.whole_epoch(),
             "undone": [],
             "lost_names": [],
             **outcome.state,
@@ -64,6 +65,11 @@ def make_answer(session: Session, outcome: Outcome, execution_id: str) -> dict[s
         },
         "timestamp": _timestamp(),
     }
+
+
+def _by_kind(changes: list[str]) -> dict[str, list[str]]:
+    kinds = (("added", "+"), ("changed", "~"), ("removed", "-"))
+    return {kind: [change[1:] for change in changes if change[0] == sign] for kind, sign in kinds}
 
 
 _second = (0, "")  # the last one that was formatted, as formatting takes longer than all else here

@@ -19,6 +19,9 @@ One JSON object per line, UTF-8, `\\n`, on stdin and stdout. Two dialects, told 
   when the last is done, in their order) and notifications (a request without `id`, which gets no answer). Params may
   come by position.
 
+Every method takes `session_id`. Requests of one session are answered in the order in which they came; those of
+different sessions run at the same time.
+
 A leading `repl/` of a method's name is dropped. Blank lines are skipped. A line that is no JSON is answered in the
 JSON-RPC form with `"id": null`.
 
@@ -46,6 +49,8 @@ _ANSWER = """\
 | `data` | the value by MIME type: `{"text/plain": ...}`, or null |
 | `outputs` | `[]` |
 | `error` | null, or `{ename, evalue, traceback}`; after a crash `signal` and `exit_status` too, after a timeout `stacks` |
+| `changes` | null, or of a dry run `{added, changed, removed}`: names. Values are compared by their content up to 16 \
+MiB each where they can be pickled, else by identity |
 | `truncated` | `false`: output is never cut |
 | `late_output` | what threads and left-over children printed between requests |
 | `backend` | where the code ran: `"local"` or `"worker"` |

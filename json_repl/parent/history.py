@@ -7,6 +7,8 @@ from time import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from json_repl.core.outcome import Outcome
 
 _LONGEST_CODE = 20_000  # characters that an entry holds of a request's code
@@ -26,11 +28,7 @@ class History:
 
     def record(self, execution_count: int, execution_id: str, code: str, outcome: Outcome) -> None:
         """Add a request that has just ended."""
-        self._executed += 1
-        self._failed += outcome.reason is not None
-        self._total_ms += outcome.elapsed_ms
-        self._backends[outcome.backend] = self._backends.get(outcome.backend, 0) + 1
-        self._entries.append(
+        self._add(
             {
                 "execution_count": execution_count,
                 "execution_id": execution_id,
@@ -47,6 +45,21 @@ class History:
                 "result_characters": len(outcome.result or ""),
             }
         )
+
+    def _add(self, entry: dict[str, Any]) -> None:
+        self._executed += 1
+        self._failed += entry["status"] == "error"
+        self._total_ms += entry["elapsed_ms"]
+        self._backends[entry["backend"]] = self._backends.get(entry["backend"], 0) + 1
+        self._entries.append(entry)
+
+    def branch(self, number: int) -> History:
+        """The history of a second session, which goes on from the state after execution `number` of this one."""
+        other = History(self._entries.maxlen or 0)
+        for entry in self._entries:
+            if int(str(entry["execution_id"])[1:]) <= number:
+                other._add(entry)
+        return other
 
     def search(
         self, n: int | None = None, *, failed: bool = False, search: str | None = None

@@ -115,7 +115,7 @@ METHODS: dict[str, Method] = {}
 # The names that editors (LSP) and agents (MCP) know, and what they call the request to be cancelled.
 ALIASES = {"$/cancelRequest": ("interrupt", "id"), "notifications/cancelled": ("interrupt", "requestId")}
 
-_SESSION_ID = Param("session_id", "string", 'The session; there is one, "default".')
+_SESSION_ID = Param("session_id", "string", 'The session; by default the one called "default".')
 
 
 def _method(name: str, doc: str, *params: Param, result: str, control: bool = False) -> Callable[[Any], Any]:
@@ -146,9 +146,9 @@ def _status(server: Server, session: Session) -> dict[str, object]:
         "state": "busy" if session.busy else "idle",
         "running": session.running,
         "queued": len(session.queue),
-        "backend": "worker" if server.uses_worker(session) else "local",
+        "backend": "worker" if server.sessions.uses_worker(session) else "local",
         "pid": os.getpid(),
-        "worker": session.worker.state() if session.worker else None,
+        "worker": session.worker.lineage.state() if session.worker else None,
         "execution_count": session.execution_count,
         "history_size": len(session.history),
         "uptime_s": round(time() - session.started_at, 3),
@@ -184,6 +184,27 @@ def _interrupt(server: Server, session: Session, execution_id: str | None, reque
     return {"interrupted": hit, "execution_id": running if hit else execution_id}
 
 
+@_method(
+    "snapshots",
+    "The states that `rollback` can return to and `session/clone` can go on from, oldest first.",
+    control=True,
+    result="`{snapshots: [{execution_id, execution_count, age_s, private_bytes, threads_lost, present}]}`; "
+    "`private_bytes` is memory that only this copy holds, null where the system does not tell",
+)
+def _snapshots(server: Server, session: Session) -> dict[str, object]:
+    return {"snapshots": session.worker.lineage.past.listing() if session.worker else []}
+
+
+@_method(
+    "session/list",
+    "The sessions of this process.",
+    control=True,
+    result="`{sessions: [{session_id, state, queued, execution_count, epoch, cloned_from, pid}]}`",
+)
+def _list(server: Server, session: Session) -> dict[str, object]:
+    return {"sessions": server.sessions.listing()}
+
+
 # -- ordered: one after the other -------------------------------------------------------------------------------------
 
 
@@ -203,6 +224,19 @@ def _interrupt(server: Server, session: Session, execution_id: str | None, reque
     Param("retries", "count", "How often to run the code again when its worker was taken away; at most 3.", 3),
     Param(
         "fallback", "string", "As the setting JSON_REPL_FALLBACK, for this request.", None, ("auto", "always", "never")
+    ),
+    Param(
+        "on_error",
+        "string",
+        'With "rollback", the namespace is as before if the code fails. Worker only.',
+        "keep",
+        ("keep", "rollback"),
+    ),
+    Param(
+        "dry_run",
+        "boolean",
+        "Run it in a copy of the session that is thrown away, and tell in `changes` what it does. Worker only.",
+        False,
     ),
     Param(
         "if_busy",
@@ -228,7 +262,7 @@ def _variables(server: Server, session: Session, done: Done) -> None:
         found = [dict(zip(("name", "type", "module", "repr"), row)) for row in zip(fields, fields, fields, fields)]
         return {"variables": found, "count": len(found)}
 
-    server.call_backend(session, "variables", shape, done)
+    server.sessions.call_backend(session, "variables", shape, done)
 
 
 @_method(
@@ -245,21 +279,53 @@ def _history(server: Server, session: Session, done: Done, n: int | None, failed
 
 
 @_method(
+    "rollback",
+    "Return to the state that the namespace had after an earlier execution. Worker only.",
+    Param("to", "id", "After which: an execution_id or an execution_count; 0 is before the first."),
+    Param("steps", "count", "How many requests to undo."),
+    result="`{execution_id, execution_count, state, undone, epoch}`: where it is now, and which executions are undone",
+)
+def _rollback(server: Server, session: Session, done: Done, to: str | float | None, steps: int | None) -> None:
+    server.sessions.roll_back(session, to, steps, done)
+
+
+@_method(
+    "session/clone",
+    "Make a second live session, which goes on from a state of this one. Worker only.",
+    Param("at", "id", "After which execution: an execution_id or an execution_count; by default as it is now."),
+    Param("new_session_id", "string", "What to call it."),
+    result="`{session_id, state, queued, execution_count, epoch, cloned_from, pid}`",
+)
+def _clone(server: Server, session: Session, done: Done, at: str | float | None, new_session_id: str | None) -> None:
+    server.sessions.clone(session, at, new_session_id, done)
+
+
+@_method(
+    "session/close",
+    "End a session other than the default one, and all that it has started. Its later requests are not run.",
+    result="`{}`",
+)
+def _close(server: Server, session: Session, done: Done) -> None:
+    server.close_session(session, done)
+
+
+@_method(
     "reset",
-    "Begin anew with an empty namespace. In the worker backend in a new process; in local, imported modules stay.",
+    "Begin anew with an empty namespace: in a worker from a copy of its first state, else in a new process; in local, "
+    "imported modules stay.",
     result="`{epoch}`, which grows whenever the namespace is not the continuation of what it was",
 )
 def _reset(server: Server, session: Session, done: Done) -> None:
-    server.reset(session, done)
+    server.sessions.reset(session, done)
 
 
 @_method(
     "restart",
-    "As `reset`; and a session that had fallen back to local tries to have a worker again.",
+    "As `reset`, in a new worker process; and a session that had fallen back to local tries to have a worker again.",
     result="`{epoch}`",
 )
 def _restart(server: Server, session: Session, done: Done) -> None:
-    server.reset(session, done)
+    server.sessions.restart(session, done)
 
 
 @_method("shutdown", "End the session. Requests that were sent later get the error `shutting_down`.", result="`{}`")

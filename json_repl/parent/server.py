@@ -24,7 +24,6 @@ from json_repl.core.errors import (
     ShuttingDown,
 )
 from json_repl.core.imports import ours
-from json_repl.core.wire import unpack_texts
 from json_repl.loop import GONE, Loop
 from json_repl.parent.methods import ALIASES, METHODS, Method
 
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from json_repl.core.settings import Settings
     from json_repl.parent.methods import Done
     from json_repl.parent.session import Session
+    from json_repl.parent.sessions import Sessions
 
 _READ_BYTES = 1 << 18
 _MOST_QUEUED = 10_000  # requests; further ones stay in the pipe, and then with who writes them
@@ -49,8 +49,6 @@ class Server:
 
     Args:
         execute: runs code, as the front door's ``execute_code``.
-        uses_worker: whether a session's next request goes to a worker.
-        get_worker, get_local: the backends, made if need be.
         only: code to run instead of what comes on `requests_fd`.
     """
 
@@ -58,26 +56,19 @@ class Server:
         self,
         loop: Loop,
         settings: Settings,
-        sessions: dict[str, Session],
+        sessions: Sessions,
         requests_fd: int,
         answers_fd: int,
         *,
         execute: Callable[..., object],
-        uses_worker: Callable[[Session], bool],
-        get_worker: Callable[[], Any],
-        get_local: Callable[[], Any],
         only: str | None = None,
     ) -> None:
         self.execute = execute
-        self.uses_worker = uses_worker
+        self.sessions = sessions
         self.any_failed = False
         self.exit_status = 0
-        self._get_worker = get_worker
-        self._get_local = get_local
         self._loop = loop
         self._settings = settings
-        self._sessions = sessions
-        self._default = next(iter(sessions.values()))
         self._in, self._out = requests_fd, answers_fd
         self._lines = protocol.LineReader(settings.max_line)
         self._only = only
@@ -135,7 +126,7 @@ class Server:
         return not self._at_end
 
     def _is_full(self) -> bool:
-        return sum(len(session.queue) for session in self._sessions.values()) >= _MOST_QUEUED
+        return sum(len(session.queue) for session in self.sessions) >= _MOST_QUEUED
 
     def shut_down(self, why: str) -> None:
         """Run nothing more; what waits is answered with an error that says `why`."""
@@ -150,13 +141,13 @@ class Server:
 
     def interrupt_all(self) -> bool:
         """Interrupt every session; whether any code ran."""
-        hits = [self.interrupt(session) for session in self._sessions.values()]
+        hits = [self.interrupt(session) for session in self.sessions]
         return any(hits)
 
     def _is_over(self) -> bool:
         if self._reader_gone:
             return True
-        if not all(session.idle for session in self._sessions.values()):
+        if not all(session.idle for session in self.sessions):
             return False
         return self._at_end or self._stopped is not None
 
@@ -166,17 +157,17 @@ class Server:
             self._reader_gone = True
             self._loop.forget(self._out)
             self.interrupt_all()
-            if any(session.local is not None and session.local.number for session in self._sessions.values()):
+            if any(session.local is not None and session.local.number for session in self.sessions):
                 start_new_thread(_end_for_want_of_readers, ())
         return False
 
     def _let_user_code_go_on(self) -> None:
-        for session in self._sessions.values():
+        for session in self.sessions:
             if session.local is not None and not session.busy:
                 session.local.begin_wait(self._loop.watched())
 
     def _keep_user_code_out(self, error: BaseException | None) -> None:
-        for session in self._sessions.values():
+        for session in self.sessions:
             if session.local is not None and not session.busy:
                 session.local.end_wait(error)
 
@@ -205,10 +196,10 @@ class Server:
             return
 
         def fail() -> None:  # in its turn, as it stops what comes after it, and nothing that came before
-            self._default.busy = False
+            self.sessions.default.busy = False
             self._fail(request, error)
 
-        self._default.queue.append((request, fail))
+        self.sessions.default.queue.append((request, fail))
 
     def _dispatch(self, request: Request) -> None:
         if request.method in ALIASES:
@@ -221,10 +212,7 @@ class Server:
         if method is None:
             raise MethodNotFound(f"there is no method {request.method[:100]!r}; there are {', '.join(METHODS)}.")
         params = method.check(request.params)
-        session_id = params.pop("session_id") or self._default.id
-        session = self._sessions.get(str(session_id))
-        if session is None:
-            raise SessionNotFound(f"there is no session {session_id!r}; there are {', '.join(self._sessions)}.")
+        session = self.sessions.get(params.pop("session_id"))
         if method.control:
             request.succeed(method.handler(self, session, **params))
         elif params.get("if_busy") == "reject" and not session.idle:
@@ -233,7 +221,7 @@ class Server:
             session.queue.append((request, lambda: self._start(session, request, method, params)))
 
     def _run_queues(self) -> None:
-        for session in list(self._sessions.values()):
+        for session in self.sessions:
             while session.queue and not session.busy:
                 request, start = session.queue.popleft()
                 if self._stopped is not None:
@@ -268,6 +256,13 @@ class Server:
             if session.busy:
                 done(InternalError(f"{method.name} failed inside: {error!r}. This is a bug of json-repl-session."))
 
+    def close_session(self, session: Session, done: Done) -> None:
+        """End one session, and answer what waits there."""
+        self.sessions.close(session, done)
+        while session.queue:
+            request, _ = session.queue.popleft()
+            self._fail(request, SessionNotFound(f"not run: the session {session.id!r} was closed."))
+
     def _fail(self, request: Request, error: RpcError) -> None:
         self._note_failure()
         request.fail(error)
@@ -277,28 +272,6 @@ class Server:
         if self._settings.fail_fast and self._stopped is None:
             self.exit_status = 1
             self.shut_down("an earlier request failed, and --fail-fast is set")
-
-    # -- what methods need of a session's backends -------------------------------------------------------------------
-
-    def call_backend(self, session: Session, name: str, shape: Callable[[Any], dict[str, object]], done: Done) -> None:
-        """Have a session's interpreter do something that runs no user code."""
-        if not self.uses_worker(session):
-            done(shape(getattr(self._get_local().interpreter, name)()))
-            return
-
-        def answered(result: Any) -> None:
-            done(result if isinstance(result, RpcError) else shape(unpack_texts(result)))
-
-        self._get_worker().call(name, answered)
-
-    def reset(self, session: Session, done: Done) -> None:
-        """Empty the namespaces of a session."""
-        if session.worker is not None:
-            session.worker.restart()
-        if session.local is not None:
-            session.local.interpreter.reset()
-            session.epoch += 1
-        done({"epoch": session.epoch + (session.worker.epoch if session.worker else 0)})
 
     # -- answers -----------------------------------------------------------------------------------------------------
 

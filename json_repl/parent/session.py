@@ -25,6 +25,7 @@ class Session:
 
     def __init__(self, id: str, settings: Settings) -> None:
         self.id = id
+        self.cloned_from: str | None = None  # the session and the execution after which it was, e.g. "default e3"
         self.settings = settings
         self.history = History(settings.history_size)
         self.worker: WorkerManager | None = None
@@ -41,6 +42,21 @@ class Session:
         self._late: list[tuple[int, bytes]] = []
         self._late_bytes = 0
         self._late_lost = 0
+
+    def branch(self, id: str, worker: WorkerManager) -> Session:
+        """A second session whose `worker` goes on from a state of this one."""
+        other = Session(id, self.settings)
+        past = worker.lineage.past
+        other.cloned_from = f"{self.id} e{past.present}"
+        other.history = self.history.branch(past.present)
+        other.number, other.execution_count = past.present, past.execution_count()
+        other.worker = worker
+        worker.answer_question, worker.on_late_output = other.history.answer, other.add_late_output
+        return other
+
+    def whole_epoch(self) -> int:
+        """How often the namespace was not the continuation of what it was, in either backend."""
+        return self.epoch + (self.worker.lineage.epoch if self.worker else 0)
 
     @property
     def idle(self) -> bool:

@@ -1,0 +1,302 @@
+"""Parent side: one session's workers, one after the other, and which state each goes on from.
+
+supply.py --worker--> lineage --ready, frames, output--> worker_manager.py
+past.py <--states---/    |
+                         +-- lost: the next one, from the newest state that there is
+"""
+
+from __future__ import annotations
+
+from json_repl import processes
+from json_repl.core import wire
+from json_repl.core.snapshot import KEEPER, SUCCESSOR
+from json_repl.loop import Loop
+from json_repl.past import Past
+from json_repl.shelf import Shelf, Snapshot
+from json_repl.supply import Supply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from json_repl.worker_link import WorkerLink
+
+    class Owner(Protocol):
+        """Who the workers are for."""
+
+        def on_ready(self) -> None:
+            """A worker can take requests."""
+
+        def on_given_up(self, why: str) -> None:
+            """There will be no worker."""
+
+        def on_lost(self, code: int | None, text: str, stacks: list[str]) -> None:
+            """The worker has ended, `text` says how; the state is again what it will be, see `Past.loss`."""
+
+        def on_frame(self, kind: int, payload: bytes) -> None:
+            """A frame of the worker."""
+
+        def on_output(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
+            """Output of request `owner`, or of none (0)."""
+
+
+STOP_SECONDS = 2.0  # for a worker that was asked to end: the user's atexit handlers run then
+PARK_SECONDS = 5.0  # for a copy that was asked for to report
+
+
+class Lineage:
+    """Where a session's state lives.
+
+    Args:
+        owner: gets the news.
+        keep: as in the setting JSON_REPL_SNAPSHOT_KEEP.
+        source: the settings of `Supply`.
+        past, role: of a lineage that branches off from another, see `branch`.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        loop: Loop,
+        keep: int,
+        source: dict[str, str | None],
+        *,
+        past: Past | None = None,
+        role: bytes = SUCCESSOR,
+    ) -> None:
+        self.loop = loop
+        self.past = past or Past(Shelf(loop, keep))
+        self.epoch = 0  # grows whenever the namespace is not the live continuation of what it was
+        self.restarts = 0
+        self._owner = owner
+        self._keep = keep
+        self._shelf = self.past.shelf
+        self._supply = Supply(self, loop, self._shelf, source, role)
+        self._then: Callable[[Snapshot | None], None] | None = None  # what comes first when the next worker is ready
+        self._wants: Callable[[Snapshot | str], None] | None = None  # who waits for a copy of the present
+
+    @property
+    def link(self) -> WorkerLink | None:
+        """The worker, if there is one, ready or not."""
+        return self._supply.link
+
+    @property
+    def ready(self) -> bool:
+        """The worker can take a request."""
+        return self._supply.ready and self._then is None
+
+    @property
+    def is_returning(self) -> bool:
+        """A worker is made from a kept state."""
+        return self._then is not None
+
+    @property
+    def given_up(self) -> str | None:
+        """Why there will be no worker, until `restart`."""
+        return self._supply.given_up
+
+    def prepare(self) -> None:
+        """Make the worker now, as it will be needed."""
+        if not self._supply.under_way and self.given_up is None:
+            self._supply.revive(self._shelf.newest())
+
+    def note_served(self) -> None:
+        """The worker has answered something."""
+        self._supply.has_served = True
+        processes.reap_orphans()
+
+    def state(self) -> dict[str, object]:
+        """For people who ask how it is."""
+        process = self.link.process if self.link else None
+        return {
+            "pid": process.pid if process else None,
+            "ready": self.ready,
+            "restarts": self.restarts,
+            "failed_starts": self._supply.failed_starts,
+            "epoch": self.epoch,
+            "given_up": self.given_up,
+            "snapshots": len([*self._shelf]),
+        }
+
+    # -- states ------------------------------------------------------------------------------------------------------
+
+    def at_present(self, then: Callable[[Snapshot | str], None]) -> None:
+        """Call `then` with a copy of the state as it is now, made if need be, or with why there is none."""
+        self._wants = then
+        present = self.past.present
+        found = self._shelf.get(present)
+        if self.given_up is not None:
+            self._give_copy(f"there is no worker: {self.given_up}")
+        elif not self.ready or self.link is None:
+            self.prepare()  # and `on_ready` comes back to this
+        elif found is not None and not found.moves:
+            self._give_copy(found)
+        else:
+            self.link.ask_for_snapshot(present)
+            self.loop.call_in(PARK_SECONDS, lambda: self._lose_patience(then))
+
+    def _lose_patience(self, then: Callable[[Snapshot | str], None]) -> None:
+        if self._wants is then:
+            self._give_copy("no copy of the state came in time")
+
+    def _give_copy(self, copy: Snapshot | str) -> None:
+        wants, self._wants = self._wants, None
+        if wants is not None:
+            wants(copy)
+
+    def return_to(self, snapshot: Snapshot, arrived: Callable[[Snapshot | None], None]) -> None:
+        """Go back; `arrived` is told where to: to an older state, where `snapshot` could not be had any more."""
+        self._end_worker()
+        self.epoch += 1
+        self._then = arrived
+        self._supply.revive(snapshot)
+
+    def undo(self, number: int, done: Callable[[], None]) -> None:
+        """Go back to the state after request `number`, or what is left of it; the next answer tells."""
+        snapshot = self._shelf.get(number) or self._shelf.newest()
+        if snapshot is not None:
+            self.return_to(snapshot, lambda origin: done())
+        else:  # all copies were ended from outside meanwhile
+            self.epoch += 1
+            self.past.loss = self.past.return_to(None)
+            self.stop()
+            done()
+
+    def reset(self, done: Callable[[], None]) -> None:
+        """Return to the state before the first request: from the copy that was made then, else in a new worker."""
+
+        def arrived(origin: Snapshot | None) -> None:
+            self.past.take_loss()
+            done()
+
+        pristine = self._shelf.get(0)
+        if pristine is None:
+            self.restart()
+            done()
+        else:
+            self.return_to(pristine, arrived)
+
+    def restart(self) -> None:
+        """End the worker and begin anew, with an empty namespace; a session that had fallen back has workers again."""
+        self.epoch += bool(self.past.requests)
+        self.stop()
+        self._supply.forgive()
+        self.past.return_to(None)
+        self.prepare()
+
+    def branch(self, snapshot: Snapshot) -> Past:
+        """The past of a second lineage, which goes on from `snapshot`."""
+        return self.past.branch(snapshot, Shelf(self.loop, self._keep))
+
+    def begin(self, arrived: Callable[[Snapshot | None], None]) -> None:
+        """Make the first worker of a lineage that branches off; `arrived` is called as by `return_to`."""
+        self._then = arrived
+        self.prepare()
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        """End the worker and all that it has started, at once, from within a signal's handler too."""
+        link = self._supply.let_go()
+        if link is not None and link.process is not None:
+            link.kill()
+            link.process.reap(wait=True)
+            processes.end_all(link.process.pid)
+        self._shelf.clear()
+
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """End the worker and all that it has started: ask, wait, kill. Returns when it is gone."""
+        gone: list[bool] = []
+        self.close(lambda: gone.append(True), seconds)
+        while not gone:
+            self.loop.turn()
+
+    def close(self, done: Callable[[], None], seconds: float = STOP_SECONDS) -> None:
+        """As `stop`, but return at once, and call `done` when it is gone."""
+        link = self._supply.let_go()
+
+        def ended() -> None:
+            if link is not None:
+                patience.cancel()
+                if link.process is not None:
+                    processes.end_all(link.process.pid)
+            self._shelf.clear()  # last, as the keeper is among them
+            done()
+
+        if link is None:
+            ended()
+        else:
+            patience = self.loop.call_in(seconds, link.kill)
+            link.bid_farewell(ended)
+
+    def discard(self) -> None:
+        """End the worker and let go of all copies, at once; nothing of it is heard any more."""
+        self._end_worker()
+        self._shelf.clear()
+
+    def _end_worker(self) -> None:
+        link = self._supply.let_go()
+        if link is not None:
+            link.abandon()
+            if link.process is not None:
+                self._supply.end_what_is_left(link.process.pid)
+
+    # -- news of the supply ------------------------------------------------------------------------------------------
+
+    def on_ready(self, origin: Snapshot | None) -> None:
+        """A worker is there, made from `origin`, or fresh."""
+        if origin is not None or self.past.requests:
+            self.past.loss = self.past.return_to(origin)
+        self._arrive(origin)
+        if self.ready:
+            self._owner.on_ready()
+            if self._wants is not None:
+                self.at_present(self._wants)
+
+    def on_given_up(self, why: str) -> None:
+        """There will be none."""
+        if self.past.requests:
+            self.past.loss = self.past.return_to(None)
+        self._arrive(None)
+        self._give_copy(f"there is no worker: {why}")
+        self._owner.on_given_up(why)
+
+    def on_lost(self, code: int | None, stacks: list[str]) -> None:
+        """The worker has ended: another one from the newest state that there is, and then the owner is told."""
+        self.restarts += 1
+        self.epoch += 1
+        text = "sent bytes that are no answer" if code is None else processes.exit_text(code)
+        newest = self._shelf.newest()
+        if newest is None:
+            self.past.loss = self.past.return_to(None)
+            self._owner.on_lost(code, text, stacks)
+            self.prepare()
+        else:
+            self._then = lambda origin: self._owner.on_lost(code, text, stacks)
+            self._supply.revive(newest)
+
+    def _arrive(self, origin: Snapshot | None) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then(origin)
+
+    def on_snapshot(self, snapshot: Snapshot) -> None:
+        """The worker has parked a copy of itself."""
+        if snapshot.number == KEEPER:
+            self._shelf.keep_keeper(snapshot)
+            return
+        self._shelf.add(snapshot)
+        if snapshot.number == self.past.present:
+            self._give_copy(snapshot)
+
+    def on_frame(self, kind: int, payload: bytes) -> None:
+        """A frame of the worker."""
+        if kind == wire.FAILURE and self._wants is not None:
+            self._give_copy(f"no copy of the state can be made: {wire.unpack_texts(payload)[0]}")
+        else:
+            self._owner.on_frame(kind, payload)
+
+    def on_output(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
+        """Output of request `owner`, or of none."""
+        self._owner.on_output(owner, pieces)

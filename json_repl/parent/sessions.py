@@ -1,0 +1,179 @@
+"""Parent side: the sessions of this process, and what is done with a whole one: empty it, return, clone, close."""
+
+from __future__ import annotations
+
+from json_repl.core.errors import InvalidParams, NeedsWorker, RpcError, SessionNotFound
+from json_repl.core.wire import unpack_texts
+from json_repl.parent.session import DEFAULT_ID, Session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from json_repl.parent.local import LocalBackend
+    from worker_manager import WorkerManager
+
+    Done = Callable[[dict[str, object] | RpcError], None]
+
+_LONGEST_ID = 100  # characters
+
+
+class Sessions:
+    """All sessions by their ids: the default one, which is as old as the process, and clones.
+
+    Args:
+        by_id: where they are kept; the default one is in there.
+        uses_worker: whether a session's next request goes to a worker.
+        get_worker, get_local: the backends, made if need be.
+    """
+
+    def __init__(
+        self,
+        by_id: dict[str, Session],
+        uses_worker: Callable[[Session], bool],
+        get_worker: Callable[[Session], WorkerManager],
+        get_local: Callable[[], LocalBackend],
+    ) -> None:
+        self.default = by_id[DEFAULT_ID]
+        self.uses_worker = uses_worker
+        self._by_id = by_id
+        self._get_worker = get_worker
+        self._get_local = get_local
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter([*self._by_id.values()])
+
+    def get(self, id: object) -> Session:
+        """The session with this id; None: the default one.
+
+        Raises:
+            SessionNotFound: there is none.
+        """
+        found = self.default if id is None else self._by_id.get(str(id))
+        if found is None:
+            raise SessionNotFound(f"there is no session {id!r}; there are {', '.join(self._by_id)}.")
+        return found
+
+    def listing(self) -> list[dict[str, object]]:
+        """What a client may know of each."""
+        return [_about(session) for session in self]
+
+    def call_backend(self, session: Session, name: str, shape: Callable[[Any], dict[str, object]], done: Done) -> None:
+        """Have a session's interpreter do something that runs no user code."""
+        if not self.uses_worker(session):
+            done(shape(getattr(self._get_local().interpreter, name)()))
+            return
+
+        def answered(result: Any) -> None:
+            done(result if isinstance(result, RpcError) else shape(unpack_texts(result)))
+
+        self._get_worker(session).call(name, answered)
+
+    # -- one namespace for another -----------------------------------------------------------------------------------
+
+    def reset(self, session: Session, done: Done) -> None:
+        """Empty a session's namespaces."""
+        _reset_local(session)
+        if session.worker is not None and not session.worker.given_up:
+            session.worker.lineage.reset(lambda: done({"epoch": session.whole_epoch()}))
+        else:
+            done({"epoch": session.whole_epoch()})
+
+    def restart(self, session: Session, done: Done) -> None:
+        """Empty a session's namespaces, and have its worker anew."""
+        _reset_local(session)
+        if session.worker is not None:
+            session.worker.restart()
+        done({"epoch": session.whole_epoch()})
+
+    def roll_back(self, session: Session, to: str | float | None, steps: int | None, done: Done) -> None:
+        """Return to an earlier state; see `Past.find` for `to` and `steps`.
+
+        Raises:
+            NeedsWorker, InvalidParams: that cannot be.
+        """
+
+        def arrived(result: dict[str, object] | RpcError) -> None:
+            done(result if isinstance(result, RpcError) else {**result, "epoch": session.whole_epoch()})
+
+        lineage = self.worker_of(session, "rollback").lineage
+        from json_repl import travel
+
+        travel.go_back(lineage, to, steps, arrived)
+
+    # -- more and fewer sessions -------------------------------------------------------------------------------------
+
+    def clone(self, source: Session, at: str | float | None, id: str | None, done: Done) -> None:
+        """Add a second live session, which goes on from a state of `source`.
+
+        Raises:
+            NeedsWorker, InvalidParams: that cannot be.
+        """
+        manager = self.worker_of(source, "session/clone")
+        if id is not None and (id in self._by_id or not 0 < len(id) <= _LONGEST_ID):
+            raise InvalidParams(f"the new session cannot be called {id[:_LONGEST_ID]!r}: taken, empty or too long.")
+        from json_repl import travel
+
+        def made(worker: Any) -> None:
+            if isinstance(worker, RpcError):
+                done(worker)
+                return
+            session = source.branch(id or self._free_id(), worker)
+            self._by_id[session.id] = session
+            done(_about(session))
+
+        travel.clone(manager, at, made)
+
+    def close(self, session: Session, done: Done) -> None:
+        """End a clone; `done` is called when its processes are gone.
+
+        Raises:
+            InvalidParams: it is the default session.
+        """
+        if session is self.default:
+            raise InvalidParams("the default session ends with the process: send shutdown.")
+        del self._by_id[session.id]
+        assert session.worker is not None
+        session.worker.close(lambda: done({}))
+
+    def worker_of(self, session: Session, what: str) -> WorkerManager:
+        """The worker backend of a session.
+
+        Raises:
+            NeedsWorker: it has none; the text says that `what` needs one, and how to have it.
+        """
+        if not self.uses_worker(session):
+            raise needs_worker(session, what)
+        return self._get_worker(session)
+
+    def _free_id(self) -> str:
+        number = len(self._by_id)
+        while f"s{number}" in self._by_id:
+            number += 1
+        return f"s{number}"
+
+
+def needs_worker(session: Session, what: str) -> NeedsWorker:
+    """The error of a request that needs kept states, in a session that keeps none."""
+    given_up = session.worker.given_up if session.worker else None
+    how = f"which cannot be had: {given_up}" if given_up else "start the session with --worker"
+    return NeedsWorker(f"{what} needs the worker backend, which alone keeps copies of the state: {how}.")
+
+
+def _reset_local(session: Session) -> None:
+    if session.local is not None:
+        session.local.interpreter.reset()
+        session.epoch += 1
+
+
+def _about(session: Session) -> dict[str, object]:
+    return {
+        "session_id": session.id,
+        "state": "busy" if session.busy else "idle",
+        "queued": len(session.queue),
+        "execution_count": session.execution_count,
+        "epoch": session.whole_epoch(),
+        "cloned_from": session.cloned_from,
+        "pid": session.worker.lineage.state()["pid"] if session.worker else None,
+    }

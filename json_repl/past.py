@@ -1,0 +1,121 @@
+"""Parent side: the states that a session has had: which can be returned to, and what a return, or a loss, costs."""
+
+from __future__ import annotations
+
+from time import time
+
+from json_repl import memory
+from json_repl.core import outcome as ends
+from json_repl.core.errors import InvalidParams
+from json_repl.shelf import Shelf
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from json_repl.core.outcome import Outcome
+    from json_repl.shelf import Snapshot
+
+_MOST_REMEMBERED = 1000  # requests
+
+
+class Past:
+    """The requests that were answered and not undone, oldest first, and the copies of the states after some of them.
+
+    A state is named by the request after which it was; 0 is that before any.
+    """
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+        self.requests: list[int] = []
+        self.loss: dict[str, object] = {}  # what the next answer tells of it
+        # The first names of each state, how many there are, and its execution_count, e.g. {3: (["x", "y"], 2, 3)}.
+        self._states: dict[int, tuple[list[str], int, int]] = {}
+
+    @property
+    def present(self) -> int:
+        """The request that has made the state what it is."""
+        return self.requests[-1] if self.requests else 0
+
+    def add(self, number: int, execution_count: int, outcome: Outcome) -> None:
+        """A request was answered."""
+        names = self._now()[0] if outcome.names is None else outcome.names
+        self.requests.append(number)
+        self._states[number] = (names, outcome.variable_count, execution_count)
+        if len(self._states) > _MOST_REMEMBERED:
+            del self._states[next(iter(self._states))]
+            del self.requests[:-_MOST_REMEMBERED]
+
+    def take_loss(self) -> dict[str, object]:
+        """What an answer must tell of state that was lost since the last one."""
+        loss, self.loss = self.loss, {}
+        return loss
+
+    def return_to(self, snapshot: Snapshot | None) -> dict[str, object]:
+        """The state is that of `snapshot`, or an empty one: forget what came after it, and say what that costs."""
+        if snapshot is None:
+            return self._lose_all()
+        self.shelf.drop_after(snapshot.number)
+        undone = [number for number in self.requests if number > snapshot.number]
+        del self.requests[len(self.requests) - len(undone) :]
+        told: dict[str, object] = {"state": ends.RESTORED, "undone": [f"e{number}" for number in undone]}
+        return {**told, "threads_lost": snapshot.threads} if snapshot.threads else told
+
+    def _lose_all(self) -> dict[str, object]:
+        if not self.requests:
+            return {"state": ends.RESTORED}  # it was empty, and is empty again
+        names, count, _ = self._now()
+        self.requests.clear()
+        return {"state": ends.LOST, "lost_names": names, "lost_count": count}
+
+    def find(self, to: str | float | None, steps: int | None) -> Snapshot:
+        """The copy of a state that a client names: by execution_id or execution_count, or by how many requests ago.
+
+        Raises:
+            InvalidParams: there is none; the text says which there are.
+        """
+        if (to is None) == (steps is None):
+            raise InvalidParams("say where to: either 'to' (an execution_id or an execution_count) or 'steps'.")
+        ago = None if steps is None else self._number_before(steps)
+        for snapshot in self.shelf:
+            if to in (f"e{snapshot.number}", self._execution_count(snapshot)) or snapshot.number == ago:
+                return snapshot
+        wanted = f"after {to!r}" if steps is None else f"before the last {steps} requests"
+        kept = ", ".join(f"e{snapshot.number}" for snapshot in self.shelf) or "none"
+        raise InvalidParams(f"no copy of the state {wanted} is kept; there are those after: {kept} (see snapshots).")
+
+    def _number_before(self, steps: int) -> int | None:
+        states = self.requests if len(self.requests) == _MOST_REMEMBERED else [0, *self.requests]
+        return states[-1 - steps] if steps < len(states) else None
+
+    def listing(self) -> list[dict[str, object]]:
+        """What can be returned to, oldest first."""
+        return [
+            {
+                "execution_id": f"e{snapshot.number}",
+                "execution_count": self._execution_count(snapshot),
+                "age_s": round(time() - snapshot.made_at, 3),
+                "private_bytes": memory.private_bytes(snapshot.pid),
+                "threads_lost": snapshot.threads,
+                "present": snapshot.number == self.present,
+            }
+            for snapshot in self.shelf
+        ]
+
+    def branch(self, snapshot: Snapshot, shelf: Shelf) -> Past:
+        """The past of a second session that goes on from `snapshot`: it can return to where this one can."""
+        past = Past(shelf)
+        past.requests = [number for number in self.requests if number <= snapshot.number]
+        past._states = {number: state for number, state in self._states.items() if number <= snapshot.number}
+        for older in self.shelf:
+            if older.number <= snapshot.number:
+                shelf.add(older.share())
+        return past
+
+    def execution_count(self) -> int:
+        """That of the present state."""
+        return self._now()[2]
+
+    def _execution_count(self, snapshot: Snapshot) -> int:
+        return self._states.get(snapshot.number, ([], 0, 0))[2]
+
+    def _now(self) -> tuple[list[str], int, int]:
+        return self._states.get(self.present, ([], 0, 0))
