@@ -169,6 +169,7 @@ def get_worker_manager(session: Session | None = None) -> WorkerManager:
             helpers=session.settings.helpers,
             snapshots=session.settings.snapshots,
             keep=session.settings.snapshot_keep,
+            snapshot_memory=session.settings.snapshot_memory,
             answer_question=session.history.answer,
             on_late_output=session.add_late_output,
         )

@@ -39,6 +39,7 @@ import mmap
 import signal
 from _thread import get_ident
 from select import POLLIN, poll
+from time import process_time
 
 from json_repl.core import forks, imports, log, streams, tracebacks, wire
 from json_repl.core.interpreter import Interpreter, handle_interrupts
@@ -169,6 +170,7 @@ class Worker:
             number, source, filename, silent, compares = _loads(payload)
             before = self._look() if compares else None
             self._capture.begin(number)
+            self._capture.buffer.note_cpu(process_time())
             outcome = self._interpreter.run(number, source, filename, silent=silent)
             self._capture.end()
             if before is not None:

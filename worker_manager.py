@@ -16,6 +16,7 @@ How a request ends that its worker does not answer:
 from __future__ import annotations
 
 import marshal
+import signal
 from time import perf_counter
 
 from json_repl import travel
@@ -27,6 +28,7 @@ from json_repl.core.output import STDERR, STDOUT
 from json_repl.core.snapshot import SUCCESSOR
 from json_repl.lineage import STOP_SECONDS, Lineage
 from json_repl.loop import Loop
+from json_repl.memory import OutOfMemoryCount
 from json_repl.turn import RESTARTS, Turn, crash, failure, is_timeout, not_run, was_taken_away
 
 TYPE_CHECKING = False
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from json_repl.past import Past
     from json_repl.shelf import Snapshot
+    from json_repl.worker_link import End
 
 GRACE_SECONDS = 1.0  # for interrupted code to end by itself
 STACKS_SECONDS = 0.005  # for all stacks to be written before the code is interrupted
@@ -48,7 +51,7 @@ class WorkerManager:
         loop: the parent's loop; one of its own by default.
         python: the interpreter; by default the one that runs this.
         helpers: the user's own helper modules, as in JSON_REPL_HELPERS.
-        snapshots, keep: as in JSON_REPL_SNAPSHOTS and JSON_REPL_SNAPSHOT_KEEP.
+        snapshots, keep, snapshot_memory: as in JSON_REPL_SNAPSHOTS, .._KEEP and .._MEMORY.
         answer_question: what the worker's user code asks its session, and the reply.
         on_late_output: output that belongs to no request.
         past, role: of one that goes on from another's state, see `twin`.
@@ -62,6 +65,7 @@ class WorkerManager:
         helpers: str | None = None,
         snapshots: str = "auto",
         keep: int = 8,
+        snapshot_memory: int = 0,
         answer_question: Callable[[list[str]], Any] = lambda question: [],
         on_late_output: Callable[[list[tuple[int, bytes]]], None] = lambda pieces: None,
         past: Past | None = None,
@@ -70,12 +74,14 @@ class WorkerManager:
         self.answer_question = answer_question
         self.on_late_output = on_late_output
         self.trial: WorkerManager | None = None  # runs a dry run in its stead
-        self._keep = keep
-        self._source: dict[str, str | None] = {"python": python, "helpers": helpers, "snapshots": snapshots}
-        self.lineage = Lineage(self, loop or Loop(), keep, self._source, past=past, role=role)
+        source: dict[str, str | None] = {"python": python, "helpers": helpers, "snapshots": snapshots}
+        limits = {"keep": keep, "snapshot_memory": snapshot_memory}
+        self._options: dict[str, Any] = {**source, **limits}
+        self.lineage = Lineage(self, loop or Loop(), source, **limits, past=past, role=role)
         self._turn: Turn | None = None
         self._call: tuple[bytes, Callable[[object], None]] | None = None
         self._numbers = 0
+        self._oom_count = OutOfMemoryCount()
 
     # -- what others call --------------------------------------------------------------------------------------------
 
@@ -153,8 +159,7 @@ class WorkerManager:
         """One more of the same kind, with a past that branches off from this one's."""
         return WorkerManager(
             self.lineage.loop,
-            **self._source,  # type: ignore[arg-type]
-            keep=self._keep,
+            **self._options,
             answer_question=self.answer_question,
             on_late_output=self.on_late_output,
             past=past,
@@ -206,6 +211,7 @@ class WorkerManager:
         if turn is not None and not link.busy:
             turn.attempts += 1
             turn.started = perf_counter()
+            self._oom_count.refresh()
             link.busy = turn.number
             link.send(wire.REQUEST, marshal.dumps(turn.for_worker(), 4))
             if turn.timeout:
@@ -218,6 +224,7 @@ class WorkerManager:
         if turn.killed_for is None:
             turn.killed_for = ends.TIMEOUT
             link.ask_for_stacks()
+            turn.children = link.children()
             # Not at once: the system gives a second signal to another thread while the first is on its way.
             for seconds in (STACKS_SECONDS, GRACE_SECONDS / 2):
                 loop.call_in(seconds, lambda: self._insist(turn))
@@ -272,13 +279,13 @@ class WorkerManager:
         else:
             self.on_late_output(pieces)
 
-    def on_lost(self, code: int | None, text: str, stacks: list[str]) -> None:
+    def on_lost(self, end: End) -> None:
         """The worker has ended, and the state is what it will be."""
-        self._fail_call(f"the worker {text} before it could answer.")
+        self._fail_call(f"the worker {end.text} before it could answer.")
         if self._turn is not None:
-            self._settle(self._turn, code, text, stacks)
+            self._settle(self._turn, end)
         else:
-            log.warning(f"the worker {text} while it was idle; there is a new one")
+            log.warning(f"the worker {end.text} while it was idle; there is a new one")
 
     def _fail_call(self, why: str) -> None:
         call, self._call = self._call, None
@@ -304,7 +311,7 @@ class WorkerManager:
         else:
             self._end_turn(outcome)
 
-    def _settle(self, turn: Turn, code: int | None, text: str, stacks: list[str]) -> None:
+    def _settle(self, turn: Turn, end: End) -> None:
         """What becomes of a request whose worker has ended:
 
         1. its time was over (D): a timeout,
@@ -313,17 +320,21 @@ class WorkerManager:
         """
         loss = self.lineage.past.loss
         undone = bool(loss.get("undone")) or loss.get("state") == ends.LOST
-        taken_away = was_taken_away(code) and turn.killed_for is None
+        if end.code == -signal.SIGKILL and turn.killed_for is None and self._oom_count.has_grown():
+            turn.killed_for = ends.MEMORY
+        taken_away = was_taken_away(end.code) and turn.killed_for is None
         if turn.deadline is not None:
             turn.deadline.cancel()
         if turn.always or (taken_away and not undone and turn.attempts <= min(turn.retries, RESTARTS)):  # case 2
-            self._again_or_elsewhere(turn, text)
-        elif turn.killed_for == ends.TIMEOUT:  # case 1
+            self._again_or_elsewhere(turn, end.text)
+            return
+        if turn.killed_for == ends.TIMEOUT:  # case 1
             outcome = Outcome(ends.TIMEOUT)
-            is_timeout(outcome, turn, stacks)
-            self._end_turn(outcome)
+            is_timeout(outcome, turn, end.stacks)
         else:  # case 3
-            self._end_turn(crash(code, text, stacks, turn))
+            outcome = crash(turn, end)
+        outcome.cpu_ms, outcome.max_rss_bytes = end.cpu_ms, end.max_rss_bytes
+        self._end_turn(outcome)
 
     def _again_or_elsewhere(self, turn: Turn, text: str) -> None:
         if turn.attempts <= min(turn.retries, RESTARTS):

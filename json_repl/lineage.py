@@ -7,9 +7,11 @@ past.py <--states---/    |
 
 from __future__ import annotations
 
-from json_repl import processes
-from json_repl.core import wire
-from json_repl.core.snapshot import KEEPER, SUCCESSOR
+from time import perf_counter
+
+from json_repl import memory, processes
+from json_repl.core import log, wire
+from json_repl.core.snapshot import KEEPER, PRISTINE, SUCCESSOR
 from json_repl.loop import Loop
 from json_repl.past import Past
 from json_repl.shelf import Shelf, Snapshot
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from json_repl.worker_link import WorkerLink
+    from json_repl.worker_link import End, WorkerLink
 
     class Owner(Protocol):
         """Who the workers are for."""
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
         def on_given_up(self, why: str) -> None:
             """There will be no worker."""
 
-        def on_lost(self, code: int | None, text: str, stacks: list[str]) -> None:
-            """The worker has ended, `text` says how; the state is again what it will be, see `Past.loss`."""
+        def on_lost(self, end: End) -> None:
+            """The worker has ended, and the state is again what it will be, see `Past.loss`."""
 
         def on_frame(self, kind: int, payload: bytes) -> None:
             """A frame of the worker."""
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 
 STOP_SECONDS = 2.0  # for a worker that was asked to end: the user's atexit handlers run then
+MEASURE_SECONDS = 1.0  # after a snapshot, until the memory that all of them take is looked at
+MEASURE_FACTOR = 20  # and until the next look, in times what a look costs
 PARK_SECONDS = 5.0  # for a copy that was asked for to report
 
 
@@ -50,8 +54,8 @@ class Lineage:
 
     Args:
         owner: gets the news.
-        keep: as in the setting JSON_REPL_SNAPSHOT_KEEP.
         source: the settings of `Supply`.
+        keep, snapshot_memory: as in the settings JSON_REPL_SNAPSHOT_KEEP and JSON_REPL_SNAPSHOT_MEMORY.
         past, role: of a lineage that branches off from another, see `branch`.
     """
 
@@ -59,9 +63,10 @@ class Lineage:
         self,
         owner: Owner,
         loop: Loop,
-        keep: int,
         source: dict[str, str | None],
         *,
+        keep: int,
+        snapshot_memory: int,
         past: Past | None = None,
         role: bytes = SUCCESSOR,
     ) -> None:
@@ -70,8 +75,12 @@ class Lineage:
         self.epoch = 0  # grows whenever the namespace is not the live continuation of what it was
         self.restarts = 0
         self._owner = owner
+        self._source = source
         self._keep = keep
+        self._memory = snapshot_memory or memory.a_quarter()
+        self._measuring = False
         self._shelf = self.past.shelf
+        self._shelf.on_gone = self._replace
         self._supply = Supply(self, loop, self._shelf, source, role)
         self._then: Callable[[Snapshot | None], None] | None = None  # what comes first when the next worker is ready
         self._wants: Callable[[Snapshot | str], None] | None = None  # who waits for a copy of the present
@@ -262,18 +271,17 @@ class Lineage:
         self._give_copy(f"there is no worker: {why}")
         self._owner.on_given_up(why)
 
-    def on_lost(self, code: int | None, stacks: list[str]) -> None:
+    def on_lost(self, end: End) -> None:
         """The worker has ended: another one from the newest state that there is, and then the owner is told."""
         self.restarts += 1
         self.epoch += 1
-        text = "sent bytes that are no answer" if code is None else processes.exit_text(code)
         newest = self._shelf.newest()
         if newest is None:
             self.past.loss = self.past.return_to(None)
-            self._owner.on_lost(code, text, stacks)
+            self._owner.on_lost(end)
             self.prepare()
         else:
-            self._then = lambda origin: self._owner.on_lost(code, text, stacks)
+            self._then = lambda origin: self._owner.on_lost(end)
             self._supply.revive(newest)
 
     def _arrive(self, origin: Snapshot | None) -> None:
@@ -287,8 +295,34 @@ class Lineage:
             self._shelf.keep_keeper(snapshot)
             return
         self._shelf.add(snapshot)
+        self._measure_in(MEASURE_SECONDS)
         if snapshot.number == self.past.present:
             self._give_copy(snapshot)
+
+    def _replace(self, gone: Snapshot) -> None:
+        """A copy was ended from outside: have another one made of what can be had again."""
+        if not self.ready or self.link is None or self.link.busy or self._source["snapshots"] == "off":
+            return
+        if gone.number in (PRISTINE, KEEPER):
+            self.link.ask_for_snapshot(KEEPER)
+        elif gone.number == self.past.present:
+            self.link.ask_for_snapshot(gone.number)
+
+    def _measure_in(self, seconds: float) -> None:
+        if not self._measuring:
+            self._measuring = True
+            self.loop.call_in(seconds, self._measure)
+
+    def _measure(self) -> None:
+        """Let go of copies until the rest fit into their memory."""
+        self._measuring = False
+        if self.link is None or self.link.process is None:
+            return
+        started = perf_counter()
+        copies = [snapshot.pid for snapshot in self._shelf]
+        if memory.extra_bytes(self.link.process.pid, copies) > self._memory and self._shelf.evict():
+            log.debug("the snapshots take more memory than they may; one was let go of")
+            self._measure_in(MEASURE_FACTOR * (perf_counter() - started))
 
     def on_frame(self, kind: int, payload: bytes) -> None:
         """A frame of the worker."""

@@ -11,16 +11,19 @@ from time import monotonic, sleep
 
 from json_repl.core import log
 from json_repl.core.errors import WorkerUnavailable
+from json_repl.core.imports import ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    import psutil
+    from typing import Any
 
 KILL_SECONDS = 2.0  # for killed processes to be gone; one that sits in the kernel is not waited for any longer
 
 _FIRST_CHILD_FD = 200  # out of the way of what user code opens, and closes
+
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of what the system tells
+_LONGEST_COMMAND = 200  # characters
 
 _adopting = False  # orphans become our children
 _has_children_of_its_own = False  # user code that runs in this process has children too, which are not ours to touch
@@ -66,6 +69,7 @@ class Process:
         self.pid = pid
         _workers.add(pid)
         self.end_fd, self._kqueue = _watch_end(pid)
+        self.usage = (0.0, 0)  # seconds of CPU and bytes of memory that it took, once it is reaped
         self._status: int | None = None
 
     def send(self, signum: int) -> None:
@@ -88,8 +92,10 @@ class Process:
         """Its exit code, negative for a signal, as `subprocess` has it; None while it runs."""
         if self._status is None:
             try:
-                pid, status = os.waitpid(self.pid, 0 if wait else os.WNOHANG)
-                self._status = os.waitstatus_to_exitcode(status) if pid else None
+                pid, status, used = os.wait4(self.pid, 0 if wait else os.WNOHANG)
+                if pid:
+                    self._status = os.waitstatus_to_exitcode(status)
+                    self.usage = (used.ru_utime + used.ru_stime, used.ru_maxrss * RSS_UNIT)
             except ChildProcessError:  # somebody else has reaped it: that it ended is all that can be known
                 self._status = 255
         if self._status is not None:
@@ -110,13 +116,27 @@ def _watch_end(pid: int) -> tuple[int, object]:
     if hasattr(os, "pidfd_open"):
         return os.pidfd_open(pid), None
     import select
-    from typing import Any
 
     kqueue: Any = select
     queue = kqueue.kqueue()
     flags = kqueue.KQ_EV_ADD | kqueue.KQ_EV_ONESHOT
     queue.control([kqueue.kevent(pid, kqueue.KQ_FILTER_PROC, flags, kqueue.KQ_NOTE_EXIT)], 0)
     return queue.fileno(), queue
+
+
+def family(pid: int) -> list[dict[str, object]]:
+    """All that a process has started, and what those have: ``[{"pid": 12, "command": "sleep 100"}]``."""
+    psutil = _psutil()
+    if psutil is None:
+        return []
+    found: list[dict[str, object]] = []
+    try:
+        for child in psutil.Process(pid).children(recursive=True):
+            with child.oneshot():
+                found.append({"pid": child.pid, "command": " ".join(child.cmdline())[:_LONGEST_COMMAND]})
+    except psutil.Error:  # it has just ended
+        pass
+    return found
 
 
 def spawn(command: Sequence[str], environ: Mapping[str, str], files: Sequence[int], out: int, err: int) -> Process:
@@ -221,7 +241,7 @@ def end_orphans(dead: set[int], born_before: int | None = None) -> None:
     ours, own_session = os.getpid(), os.getsid(0)
     may_be_orphans = _adopting and not _has_children_of_its_own
 
-    def is_left(process: psutil.Process) -> bool:
+    def is_left(process: Any) -> bool:
         session = os.getsid(process.pid)
         orphan = may_be_orphans and session != own_session and process.ppid() == ours
         return session in dead or (orphan and (born_before is None or birth(process.pid) <= born_before))
@@ -245,13 +265,21 @@ def birth(pid: int) -> int:
         return 0
 
 
-def _kill_all(chosen: Callable[[psutil.Process], bool]) -> None:
+def _psutil() -> Any:
     try:
-        import psutil
+        with ours():
+            import psutil
     except ImportError:
-        log.warning("psutil is not installed: what a worker leaves behind is not ended")
+        log.warning("psutil is not installed: what a worker has started is neither found nor ended")
+        return None
+    return psutil
+
+
+def _kill_all(chosen: Callable[[Any], bool]) -> None:
+    psutil = _psutil()
+    if psutil is None:
         return
-    victims: dict[int, psutil.Process] = {}
+    victims: dict[int, Any] = {}
     for process in psutil.process_iter():
         try:
             if process.pid not in _workers and chosen(process):

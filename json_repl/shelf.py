@@ -12,7 +12,7 @@ from json_repl.loop import GONE, Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _REAP_SECONDS = 0.02  # a copy that was let go of has ended by then, mostly
 
@@ -83,6 +83,7 @@ class Shelf:
     """Holds at most `keep` snapshots beside the first: the newer, the closer together."""
 
     def __init__(self, loop: Loop, keep: int) -> None:
+        self.on_gone: Callable[[Snapshot], None] = lambda snapshot: None  # one has ended that nobody has let go of
         self._loop = loop
         self._keep = max(keep, 1)
         self._snapshots: dict[int, Snapshot] = {}  # by number, oldest first
@@ -98,14 +99,22 @@ class Shelf:
         self._snapshots[snapshot.number] = snapshot
         processes.hold(snapshot.pid)
         self._loop.watch(snapshot.channel, lambda: self._gone(snapshot), GONE)
-        if len([number for number in self._snapshots if number]) > self._keep:
+        if self._count() > self._keep:
             self.drop(self._least_missed())
+
+    def evict(self) -> bool:
+        """Let go of the one that is missed least; False where there is only the first and the newest."""
+        if self._count() > 1:
+            self.drop(self._least_missed())
+            return True
+        return False
 
     def keep_keeper(self, keeper: Snapshot) -> None:
         """Hold the copy that ends what is left when our end of its channel closes."""
         self._let_go_of_keeper()
         self._keeper = keeper
         processes.hold(keeper.pid)
+        self._loop.watch(keeper.channel, lambda: self._gone(keeper), GONE)
 
     def newest(self) -> Snapshot | None:
         """The one of the latest state."""
@@ -141,8 +150,12 @@ class Shelf:
     def _let_go_of_keeper(self) -> None:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
+            self._loop.forget(keeper.channel)
             keeper.close()
             self._ending.append(keeper.pid)
+
+    def _count(self) -> int:
+        return len(self._snapshots) - (0 in self._snapshots)
 
     def _least_missed(self) -> int:
         # Spacing grows with age: the one goes whose neighbours lie closest together for how old they are.
@@ -157,8 +170,11 @@ class Shelf:
         return numbers[min(candidates, key=gap_for_its_age)]
 
     def _gone(self, snapshot: Snapshot) -> None:
-        if self._snapshots.get(snapshot.number) is snapshot:
+        if snapshot is self._keeper:
+            self._let_go_of_keeper()
+        elif self._snapshots.get(snapshot.number) is snapshot:
             self.drop(snapshot.number)
+        self.on_gone(snapshot)
 
     def _reap(self) -> None:
         self._ending = [pid for pid in self._ending if not processes.reap_held(pid)]

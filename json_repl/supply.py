@@ -23,6 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from json_repl.worker_link import End
+
     class Customer(Protocol):
         """Who the worker is for."""
 
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
         def on_snapshot(self, snapshot: Snapshot) -> None:
             """The worker has parked a copy."""
 
-        def on_lost(self, code: int | None, stacks: list[str]) -> None:
+        def on_lost(self, end: End) -> None:
             """The ready worker has ended."""
 
 
@@ -189,26 +191,22 @@ class Supply:
         else:
             self._words = (self._words + b"".join(data for _, data in pieces))[-_MOST_WORDS:]
 
-    def _on_end(self, link: WorkerLink, code: int | None) -> None:
+    def _on_end(self, link: WorkerLink, end: End) -> None:
         if link is not self.link:  # it was let go, and somebody waits for this
-            link.forget_stacks()
             return
         was_ready = self.ready
         self.let_go()
-        stacks = link.stacks()
-        link.forget_stacks()
         if link.process is not None:
             self.end_what_is_left(link.process.pid)
         if was_ready and (self.has_served or self._origin is not None or link.busy):
             if monotonic() - self._born >= HEALTHY_SECONDS:
                 self.failed_starts = 0
-            self._customer.on_lost(code, stacks)
+            self._customer.on_lost(end)
             return
         words = self._words.decode("utf-8", "replace").strip().splitlines()
-        text = "did not answer" if code is None else processes.exit_text(code)
         when = "before it had taken a request" if was_ready else "before it was ready"
-        why = self._why or f"the worker {text} {when}" + (f": {words[-1]}" if words else "")
-        self._failed(why, hopeless=code == REFUSED)
+        why = self._why or f"the worker {end.text} {when}" + (f": {words[-1]}" if words else "")
+        self._failed(why, hopeless=end.code == REFUSED)
 
     def _failed(self, why: str, *, hopeless: bool) -> None:
         if self._origin is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from json_repl.core.errors import WorkerUnavailable
     from json_repl.loop import Timer
+    from json_repl.worker_link import End
 
 RESTARTS = 3  # of a worker that does not come up, and of one that was taken from a request: the user's own number
 
@@ -37,8 +38,8 @@ class Turn:
     """
 
     __slots__ = (
-        *("always", "attempts", "code", "compares", "deadline", "done", "dry_run", "execution_count", "filename"),
-        *("killed_for", "number", "pieces", "retries", "silent", "stacks", "started", "timeout"),
+        *("always", "attempts", "children", "code", "compares", "deadline", "done", "dry_run", "execution_count"),
+        *("filename", "killed_for", "number", "pieces", "retries", "silent", "started", "timeout"),
         *("undoes_errors", "undoes_to"),
     )
 
@@ -76,7 +77,7 @@ class Turn:
         self.pieces: list[tuple[int, bytes]] = []  # output, in order, e.g. [(1, b"hello\n")]
         self.deadline: Timer | None = None
         self.killed_for: str | None = None  # the reason for which we have interrupted it, e.g. "timeout"
-        self.stacks: list[str] = []
+        self.children: list[dict[str, object]] = []  # processes that it had started, when its time was over
 
     def for_worker(self) -> tuple[int, str, str | None, bool, bool]:
         """What the worker has to know."""
@@ -107,22 +108,24 @@ def not_run(why: str) -> Outcome:
     return failure(ends.CANCELLED, "NoSnapshot", f"the code was not run, as {why}")
 
 
-def crash(code: int | None, text: str, stacks: list[str], turn: Turn) -> Outcome:
-    """What a request is answered whose worker ended with `code`; `text` says the same in words."""
-    evalue = f"the worker {text} while it ran this request"
-    if code is None:
+def crash(turn: Turn, end: End) -> Outcome:
+    """What a request is answered whose worker has ended while it ran."""
+    evalue = f"the worker {end.text} while it ran this request"
+    if turn.killed_for == ends.MEMORY:
+        evalue += "; the kernel counts a process killed for want of memory meanwhile, so the code was not run again"
+    elif end.code is None:
         evalue += f" (attempt {turn.attempts}); something has written into its private files"
-    elif was_taken_away(code):
+    elif was_taken_away(end.code):
         evalue += f" (attempt {turn.attempts}); something outside took it away, perhaps for want of memory"
-    elif turn.killed_for is None:
+    else:
         evalue += "; the code was not run again"
     return failure(
-        ends.CRASH,
-        "WorkerCrash",
+        turn.killed_for or ends.CRASH,
+        "MemoryLimit" if turn.killed_for == ends.MEMORY else "WorkerCrash",
         evalue,
-        stacks,
-        signal=None if code is None else processes.signal_name(code),
-        exit_status=None if code is None or code < 0 else code,
+        end.stacks,
+        signal=None if end.code is None else processes.signal_name(end.code),
+        exit_status=None if end.code is None or end.code < 0 else end.code,
     )
 
 
@@ -132,4 +135,5 @@ def is_timeout(outcome: Outcome, turn: Turn, stacks: list[str]) -> None:
     outcome.reason = ends.TIMEOUT
     outcome.result = None
     evalue = f"the code did not end within {turn.timeout:g} s"
-    outcome.error = Error("ExecutionTimeout", evalue, [*lines, f"ExecutionTimeout: {evalue}\n"], stacks="".join(stacks))
+    told = {"stacks": "".join(stacks), "children": turn.children}
+    outcome.error = Error("ExecutionTimeout", evalue, [*lines, f"ExecutionTimeout: {evalue}\n"], **told)

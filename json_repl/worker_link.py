@@ -41,12 +41,30 @@ _REPORT_SECONDS = 0.25  # for a copy that was made right before its worker's end
 _MOST_STACK_BYTES = 100_000
 
 
+class End:
+    """How a worker has ended.
+
+    Args:
+        code: its exit code, negative for a signal; None: it was ended for garbage on its wire.
+        stacks: lines of Python stacks that it has written at last.
+        cpu_seconds: what its last request took.
+        max_rss_bytes: the most memory that it ever had.
+    """
+
+    def __init__(self, code: int | None, stacks: list[str], cpu_seconds: float, max_rss_bytes: int) -> None:
+        self.code = code
+        self.text = "sent bytes that are no answer" if code is None else processes.exit_text(code)
+        self.stacks = stacks
+        self.cpu_ms = max(0.0, cpu_seconds * 1000)
+        self.max_rss_bytes = max_rss_bytes
+
+
 class WorkerLink:
     """A worker. Its news come by `on_frame(kind, payload)`, `on_output(owner, pieces)`, `on_snapshot(snapshot)` and
-    `on_end(link, code)`.
+    `on_end(link, end)`.
 
-    `on_end` is called once, after all that the worker has left behind was delivered, with its exit code, or None after
-    garbage on the wire. `beget` makes the process from its files. `busy` is the number of the request that runs, or 0.
+    `on_end` is called once, after all that the worker has left behind was delivered. `beget` makes the process from
+    its files. `busy` is the number of the request that runs, or 0.
 
     Raises:
         WorkerUnavailable: it cannot be started.
@@ -58,7 +76,7 @@ class WorkerLink:
         beget: Callable[[list[int], int, int], processes.Process | None],
         on_frame: Callable[[int, bytes], None],
         on_output: Callable[[int, list[tuple[int, bytes]]], None],
-        on_end: Callable[[WorkerLink, int | None], None],
+        on_end: Callable[[WorkerLink, End], None],
         on_snapshot: Callable[[Snapshot], object],
     ) -> None:
         self.busy = 0
@@ -72,7 +90,7 @@ class WorkerLink:
         self._on_snapshot = on_snapshot
         self._frames = wire.FrameReader()
         self._unsent = bytearray()
-        self.closed = False  # all files but that of the stacks are closed
+        self.closed = False
         self._ending = False
         self._stacks_read = 0
         self._reported: int | None = None  # the request after which the newest copy was made that we know of
@@ -98,6 +116,10 @@ class WorkerLink:
         self._output.aim_interrupt(self.busy)
         if self.process is not None:
             self.process.send_to_group(signal.SIGINT)
+
+    def children(self) -> list[dict[str, object]]:
+        """The processes that its code has started and that run now."""
+        return processes.family(self.process.pid) if self.process is not None else []
 
     def ask_for_stacks(self) -> None:
         """Have the worker write every thread's stack, if it has not stopped altogether; see `stacks`."""
@@ -126,11 +148,7 @@ class WorkerLink:
     def bid_farewell(self, ended: Callable[[], None]) -> None:
         """Hang up; `ended` is called when it is gone, instead of `on_end`."""
 
-        def is_gone(link: WorkerLink, code: int | None) -> None:
-            link.forget_stacks()
-            ended()
-
-        self._on_end = is_gone
+        self._on_end = lambda link, end: ended()
         self.busy = 0
         self.hang_up()
 
@@ -145,7 +163,7 @@ class WorkerLink:
         """Kill the process, and hear no more of it."""
         self._on_frame = lambda kind, payload: None
         self._on_output = lambda owner, pieces: None
-        self._on_end = lambda link, code: link.forget_stacks()
+        self._on_end = lambda link, end: None
         self._on_snapshot = Snapshot.close
         self.kill()
 
@@ -233,8 +251,10 @@ class WorkerLink:
                 self._read()
             self._collect_the_rest()
             self._await_report()
+            usage = self.process.usage if self.process is not None else (0.0, 0)
+            end = End(code, self.stacks(), usage[0] - self._output.cpu_before(), usage[1])
             self._close()
-            self._on_end(self, code)
+            self._on_end(self, end)
 
     def _close(self) -> None:
         self.closed = True
@@ -248,9 +268,6 @@ class WorkerLink:
         self._page.close()
         os.close(self._page_fd)
         os.close(self._life)
-
-    def forget_stacks(self) -> None:
-        """Close the last file, after `stacks` has been read."""
         os.close(self._stacks)
 
     # -- snapshots ---------------------------------------------------------------------------------------------------

@@ -27,13 +27,16 @@ _len, _memoryview = len, memoryview  # user code's print() comes here with its o
 
 _PLACE = struct.Struct("<QQ")  # place of the first byte, number of the request it belongs to (0: none is running)
 _USED = struct.Struct("<Q")
+_CPU = struct.Struct("<d")
 _RECORD = struct.Struct("<BI")
 
 # The page: _PLACE at 0, _USED at 16, the interrupt's target at 24 (written by the parent), one more than the number of
-# the request after which a snapshot was last taken at 32, records from 64 on.
+# the request after which a snapshot was last taken at 32, the seconds of CPU that the process had taken before its
+# last request at 40, records from 64 on.
 _USED_AT = 16
 _TARGET_AT = 24
 _PARKED_AT = 32
+_CPU_AT = 40
 _DATA_AT = 64
 
 Piece = "tuple[int, bytes]"  # (STDOUT, b"hello\n")
@@ -106,6 +109,10 @@ class OutputBuffer:
         """A copy of the state after request `number` is made now, or was, and will report; None: there is none."""
         _USED.pack_into(self._page, _PARKED_AT, 0 if number is None else number + 1)
 
+    def note_cpu(self, seconds: float) -> None:
+        """A request begins, and this is what the process has taken so far."""
+        _CPU.pack_into(self._page, _CPU_AT, seconds)
+
     def _open(self, stream: int) -> None:
         self._seal()
         self._record_at = self._page.tell()
@@ -159,6 +166,11 @@ class OutputReader:
         assert self._page is not None
         (number,) = _USED.unpack_from(self._page, _PARKED_AT)
         return int(number) - 1 if number else None
+
+    def cpu_before(self) -> float:
+        """Seconds of CPU that the writer had taken before its last request."""
+        assert self._page is not None
+        return float(_CPU.unpack_from(self._page, _CPU_AT)[0])
 
     def writer_is_still(self) -> bool:
         """Whether nothing was written since the last call."""

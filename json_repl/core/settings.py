@@ -105,6 +105,13 @@ TABLE: tuple[Setting, ...] = (
         "When the worker's state is kept in a copy: after each answer while that costs little, always, or never.",
     ),
     Setting("snapshot_keep", "JSON_REPL_SNAPSHOT_KEEP", "count", 8, "How many snapshots are kept to return to."),
+    Setting(
+        "snapshot_memory",
+        "JSON_REPL_SNAPSHOT_MEMORY",
+        "bytes",
+        0,
+        "Bytes that all snapshots of a session may take beyond what it takes itself; 0: a quarter of what there is.",
+    ),
     Setting("fail_fast", "JSON_REPL_FAIL_FAST", "flag", False, "Stop at the first request that fails; exit status 1."),
     Setting("check", "JSON_REPL_CHECK", "flag", False, "Exit with status 1 if any request failed."),
     Setting(
@@ -136,6 +143,7 @@ class Settings:
     python: str | None
     snapshots: str
     snapshot_keep: int
+    snapshot_memory: int
     fail_fast: bool
     check: bool
     helpers: str | None
