@@ -45,7 +45,7 @@ from json_repl.core import forks, imports, log, streams, tracebacks, wire
 from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import CRASH, Error, Outcome
 from json_repl.core.output import PAGE_BYTES, OutputBuffer
-from json_repl.core.snapshot import CLONE, PRISTINE, TRIAL, Parking
+from json_repl.core.snapshot import CLONE, COPY, FAILED, PRISTINE, TRIAL, Parking
 from json_repl.core.streams import poll_anyhow
 from json_repl.core.surroundings import Surroundings
 from json_repl.core.toolbox import make_toolbox, refuse_input
@@ -175,11 +175,13 @@ class Worker:
             self._capture.end()
             if before is not None:
                 outcome.changes = before.changes(self._look())
+            if self._parking.mode == "always" and self._parking.park(number) is COPY:
+                return  # its answer has left long ago
             self.send(wire.ANSWER, outcome.to_frame())
             self._answered = (number, outcome.elapsed_ms / 1000)
         elif kind == wire.PARK:
             number, anew = _loads(payload)
-            if (anew or not self._parking.holds(number)) and not self._parking.park(number):
+            if (anew or not self._parking.holds(number)) and self._parking.park(number) is FAILED:
                 self.send(wire.FAILURE, wire.pack_texts(["the system gives no process for it"]))
         elif kind == wire.CALL:
             method, params = _loads(payload)

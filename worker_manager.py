@@ -282,7 +282,7 @@ class WorkerManager:
     def on_lost(self, end: End) -> None:
         """The worker has ended, and the state is what it will be."""
         self._fail_call(f"the worker {end.text} before it could answer.")
-        if self._turn is not None:
+        if self._turn is not None and self._turn.number == end.busy:
             self._settle(self._turn, end)
         else:
             log.warning(f"the worker {end.text} while it was idle; there is a new one")

@@ -113,6 +113,7 @@ class Lineage:
     def note_served(self) -> None:
         """The worker has answered something."""
         self._supply.has_served = True
+        self._shelf.settle_early(answered=True)
         processes.reap_orphans()
 
     def state(self) -> dict[str, object]:
@@ -275,6 +276,7 @@ class Lineage:
         """The worker has ended: another one from the newest state that there is, and then the owner is told."""
         self.restarts += 1
         self.epoch += 1
+        self._shelf.settle_early(answered=False)
         newest = self._shelf.newest()
         if newest is None:
             self.past.loss = self.past.return_to(None)
@@ -294,7 +296,8 @@ class Lineage:
         if snapshot.number == KEEPER:
             self._shelf.keep_keeper(snapshot)
             return
-        self._shelf.add(snapshot)
+        is_early = self.link is not None and self.link.busy == snapshot.number
+        (self._shelf.add_early if is_early else self._shelf.add)(snapshot)
         self._measure_in(MEASURE_SECONDS)
         if snapshot.number == self.past.present:
             self._give_copy(snapshot)

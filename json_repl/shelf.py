@@ -87,6 +87,7 @@ class Shelf:
         self._loop = loop
         self._keep = max(keep, 1)
         self._snapshots: dict[int, Snapshot] = {}  # by number, oldest first
+        self._early: Snapshot | None = None
         self._keeper: Snapshot | None = None
         self._ending: list[int] = []  # pids of copies that were let go of
 
@@ -101,6 +102,20 @@ class Shelf:
         self._loop.watch(snapshot.channel, lambda: self._gone(snapshot), GONE)
         if self._count() > self._keep:
             self.drop(self._least_missed())
+
+    def add_early(self, snapshot: Snapshot) -> None:
+        """Hold one of the state after a request that is not answered for yet; see `settle_early`."""
+        processes.hold(snapshot.pid)
+        self._early = snapshot
+
+    def settle_early(self, *, answered: bool) -> None:
+        """That request was answered for, or never will be."""
+        early, self._early = self._early, None
+        if early is not None:
+            if answered:
+                self.add(early)
+            else:
+                self._let_go_of(early)
 
     def evict(self) -> bool:
         """Let go of the one that is missed least; False where there is only the first and the newest."""
@@ -129,9 +144,7 @@ class Shelf:
         snapshot = self._snapshots.pop(number, None)
         if snapshot is not None:
             self._loop.forget(snapshot.channel)
-            if snapshot.close():
-                self._ending.append(snapshot.pid)
-                self._loop.call_in(_REAP_SECONDS, self._reap)
+            self._let_go_of(snapshot)
 
     def drop_after(self, number: int) -> None:
         """Let go of all later states."""
@@ -142,6 +155,7 @@ class Shelf:
         """Let go of all, and wait until they have ended."""
         for number in [*self._snapshots]:
             self.drop(number)
+        self.settle_early(answered=False)
         self._let_go_of_keeper()
         for pid in self._ending:
             processes.reap_held(pid, wait=True)
@@ -151,8 +165,12 @@ class Shelf:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             self._loop.forget(keeper.channel)
-            keeper.close()
-            self._ending.append(keeper.pid)
+            self._let_go_of(keeper)
+
+    def _let_go_of(self, snapshot: Snapshot) -> None:
+        if snapshot.close():
+            self._ending.append(snapshot.pid)
+            self._loop.call_in(_REAP_SECONDS, self._reap)
 
     def _count(self) -> int:
         return len(self._snapshots) - (0 in self._snapshots)

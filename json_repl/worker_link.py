@@ -37,7 +37,7 @@ WORKER_FILE = os.path.join(HOME, "subprocess_worker.py")
 _READ_BYTES = 1 << 20
 _FULL_READ = 1 << 16
 _PATIENCE = 0.002  # seconds that bytes may lie in a pipe of a busy worker before we take them instead of it
-_REPORT_SECONDS = 0.25  # for a copy that was made right before its worker's end to say so
+_REPORT_SECONDS = 1.0  # for a copy that was made right before its worker's end to say so, on a busy machine too
 _MOST_STACK_BYTES = 100_000
 
 
@@ -46,13 +46,15 @@ class End:
 
     Args:
         code: its exit code, negative for a signal; None: it was ended for garbage on its wire.
+        busy: the request that it ran, or 0.
         stacks: lines of Python stacks that it has written at last.
         cpu_seconds: what its last request took.
         max_rss_bytes: the most memory that it ever had.
     """
 
-    def __init__(self, code: int | None, stacks: list[str], cpu_seconds: float, max_rss_bytes: int) -> None:
+    def __init__(self, code: int | None, busy: int, stacks: list[str], cpu_seconds: float, max_rss_bytes: int) -> None:
         self.code = code
+        self.busy = busy
         self.text = "sent bytes that are no answer" if code is None else processes.exit_text(code)
         self.stacks = stacks
         self.cpu_ms = max(0.0, cpu_seconds * 1000)
@@ -252,7 +254,7 @@ class WorkerLink:
             self._collect_the_rest()
             self._await_report()
             usage = self.process.usage if self.process is not None else (0.0, 0)
-            end = End(code, self.stacks(), usage[0] - self._output.cpu_before(), usage[1])
+            end = End(code, self.busy, self.stacks(), usage[0] - self._output.cpu_before(), usage[1])
             self._close()
             self._on_end(self, end)
 

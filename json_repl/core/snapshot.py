@@ -17,7 +17,7 @@ import stat
 import struct
 import sys
 from _socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
-from time import perf_counter
+from time import perf_counter, process_time
 
 from json_repl.core import forks, wire
 from json_repl.core.imports import keep
@@ -50,7 +50,7 @@ _HARMLESS_DEVICES = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}  # null,
 _ALL_SIGNALS = signal.valid_signals()
 _modules = sys.modules
 _mark = os.environ.get(MARK, "")  # as it was at the start
-_LIVE, _COPY, _FAILED = "live", "copy", "failed"
+LIVE, COPY, FAILED = "live", "copy", "failed"  # where `Parking.park` returns
 
 
 class Parking:
@@ -78,7 +78,8 @@ class Parking:
         self._note = note
         self._has_tasks = has_tasks
         self._resume = resume
-        self._costs = [0.0, 0.0, 0.0]  # seconds that the last ones took; one alone may have met a busy machine
+        # Seconds of CPU that the last ones took here: what they take by the clock tells of how busy the machine is.
+        self._costs = [0.0, 0.0, 0.0]
         self._last = perf_counter()
         self._newest: int | None = None  # the request after which the last copy was made
         self._moves = False  # that state may have changed since
@@ -87,13 +88,11 @@ class Parking:
 
     def after_answer(self, number: int, elapsed: float) -> None:
         """A request that took `elapsed` seconds was answered: take a snapshot now if that costs little."""
-        if self.mode == "off":
+        if self.mode != "auto":
             return
         self.due = number
-        if (
-            self.mode == "always"
-            or self._cost <= max(SMALL_SECONDS, elapsed / LONG_FACTOR)
-            or self._cost <= BURST_SHARE * (perf_counter() - self._last)
+        if self._cost <= max(SMALL_SECONDS, elapsed / LONG_FACTOR) or self._cost <= BURST_SHARE * (
+            perf_counter() - self._last
         ):
             self.park(number)
 
@@ -118,18 +117,18 @@ class Parking:
         self.guarded = True
         self.park(PRISTINE if self.due == PRISTINE else KEEPER)
 
-    def park(self, number: int) -> bool:
+    def park(self, number: int) -> str:
         """Leave a copy behind, in the state after request `number`.
 
-        Returns in the live worker (whether it was done), and, when its time has come, in a copy of that copy.
+        Returns in the live worker, as LIVE or FAILED, and as COPY in each worker that is made of the copy later.
         """
         if not is_possible():
-            return False
+            return FAILED
         if number == PRISTINE:
             self.guarded = True
         if number != KEEPER:
             self.due = None
-        started = perf_counter()
+        started = process_time()
         random = _modules.get("random")
         random = random if hasattr(random, "getstate") else None  # and not a module of the user's
         self._lost_threads = _count_threads() - 1
@@ -139,19 +138,19 @@ class Parking:
         try:
             self._note(number)  # before, as this process may be killed at any moment
             role = self._double_fork()
-            if role is _FAILED:
+            if role is FAILED:
                 self._note(None)
-            elif role is _COPY:
+            elif role is COPY:
                 self._wait_for_our_time(number)
                 if dice is not None:  # forking has made other dice of them
                     random.setstate(dice)  # type: ignore[union-attr]
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._last = perf_counter()
-        if role is _LIVE:
+        if role is LIVE:
             self._newest = number
-            self._costs = [*self._costs[1:], self._last - started]
-        return role is not _FAILED
+            self._costs = [*self._costs[1:], process_time() - started]
+        return role
 
     def _double_fork(self) -> str:
         # The new process is nobody's child here: user code can neither wait for it nor see it. It becomes a child of
@@ -166,9 +165,9 @@ class Parking:
                     os._exit(1)
                 if grandchild:
                     os._exit(0)
-                return _COPY
+                return COPY
         except OSError:  # no memory, or too many processes: then there is no snapshot of this state
-            return _FAILED
+            return FAILED
         finally:
             forks.by_us = False
         status = 0
@@ -177,7 +176,7 @@ class Parking:
         except ChildProcessError:  # user code has SIGCHLD ignored
             pass
         _swallow_sigchld()
-        return _FAILED if status else _LIVE
+        return FAILED if status else LIVE
 
     # -- in the copy -------------------------------------------------------------------------------------------------
 
@@ -197,7 +196,7 @@ class Parking:
                     _kill_marked()
                 if not files:
                     os._exit(0)
-                if self._double_fork() is _COPY:
+                if self._double_fork() is COPY:
                     break
                 for file in files:
                     os.close(file)
