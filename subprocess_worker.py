@@ -68,8 +68,7 @@ class Worker:
         self._poll.register(self._requests, POLLIN)
         self._frames = wire.FrameReader()
         self._received: list[tuple[int, bytes]] = []
-        # Buffered in C, which keeps what it could not write yet when a signal's handler raises in the middle.
-        self._answers = open(fd["answers"], "wb", buffering=_LARGEST_WRITE)
+        self._answers = self._open_answers()
         self._guarded = False
         self._answered: tuple[int, float] | None = None  # the request that was answered last, and how long it took
         self._main_thread = get_ident()
@@ -138,13 +137,19 @@ class Worker:
 
     def _resume(self) -> None:
         # This process is a copy that becomes a live worker: its files are new.
-        self._capture.buffer.use(mmap.mmap(self._fd["page"], PAGE_BYTES))
+        self._capture.use(mmap.mmap(self._fd["page"], PAGE_BYTES))
+        self._answers.raw.close()  # with what a thread that has stayed behind was about to send
+        self._answers = self._open_answers()
         end_with_parent(self._fd["life"])
         dump_stacks_into(self._fd["stacks"])
         self._frames = wire.FrameReader()
         self._received.clear()
         self._interpreter.wake_up_elsewhere()
         self._say_ready()
+
+    def _open_answers(self) -> Any:
+        # Buffered in C, which keeps what it could not write yet when a signal's handler raises in the middle.
+        return open(self._fd["answers"], "wb", buffering=_LARGEST_WRITE, closefd=False)
 
     def send(self, kind: int, payload: bytes) -> None:
         """Write one frame."""
@@ -165,8 +170,8 @@ class Worker:
             number, source, filename, silent = _loads(payload)
             self._capture.begin(number)
             outcome = self._interpreter.run(number, source, filename, silent=silent)
-            self._capture.end()
-            self.send(wire.ANSWER, outcome.to_frame())
+            answer = outcome.to_frame()
+            self._capture.end(lambda: self.send(wire.ANSWER, answer))
             self._answered = (number, outcome.elapsed_ms / 1000)
         elif kind == wire.CALL:
             method, params = _loads(payload)
@@ -176,7 +181,7 @@ class Worker:
         evalue = f"the worker failed inside: {error!r}"
         if kind == wire.REQUEST:
             outcome = Outcome(CRASH, Error("InternalError", evalue, [f"InternalError: {evalue}\n"]))
-            self.send(wire.ANSWER, outcome.to_frame())
+            self._capture.end(lambda: self.send(wire.ANSWER, outcome.to_frame()))
         else:
             self.send(wire.FAILURE, wire.pack_texts([evalue]))
 
