@@ -41,8 +41,8 @@ if TYPE_CHECKING:
         def on_snapshot(self, snapshot: Snapshot) -> None:
             """The worker has parked a copy."""
 
-        def on_lost(self, code: int | None, stacks: list[str]) -> None:
-            """The ready worker has ended."""
+        def on_lost(self, code: int | None, stacks: list[str], has_begun: bool) -> None:
+            """The ready worker has ended. It had begun the request that it was sent last, or had not."""
 
 
 PAUSES = (0.05, 0.2, 0.8)  # seconds before each restart of a worker that did not come up
@@ -198,7 +198,7 @@ class Supply:
         if was_ready and (self.has_served or self._origin is not None or link.busy):
             if monotonic() - self._born >= HEALTHY_SECONDS:
                 self.failed_starts = 0
-            self._customer.on_lost(code, stacks)
+            self._customer.on_lost(code, stacks, link.has_begun)
             return
         words = self._words.decode("utf-8", "replace").strip().splitlines()
         text = "did not answer" if code is None else processes.exit_text(code)

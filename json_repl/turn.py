@@ -34,8 +34,8 @@ class Turn:
     """
 
     __slots__ = (
-        *("always", "attempts", "code", "deadline", "done", "filename", "killed_for", "number", "pieces", "retries"),
-        *("silent", "stacks", "started", "timeout"),
+        *("always", "attempts", "code", "deadline", "done", "filename", "killed_for", "missed", "number", "pieces"),
+        *("retries", "silent", "stacks", "started", "timeout"),
     )
 
     def __init__(
@@ -63,6 +63,7 @@ class Turn:
         self.pieces: list[tuple[int, bytes]] = []  # output, in order, e.g. [(1, b"hello\n")]
         self.deadline: Timer | None = None
         self.killed_for: str | None = None  # the reason for which we have interrupted it, e.g. "timeout"
+        self.missed = False  # a worker that it was sent to has ended before it had begun it
         self.stacks: list[str] = []
 
     def output(self, wanted: int) -> str:

@@ -38,6 +38,7 @@ _FULL_READ = 1 << 16
 _PATIENCE = 0.002  # seconds that bytes may lie in a pipe of a busy worker before we take them instead of it
 _REPORT_SECONDS = 0.25  # for a copy that was made right before its worker's end to say so
 _MOST_STACK_BYTES = 100_000
+_MOST_LOOKS = 100  # at a page that is handed over again and again meanwhile, or was spoiled
 
 
 class WorkerLink:
@@ -72,6 +73,7 @@ class WorkerLink:
         self._frames = wire.FrameReader()
         self._unsent = bytearray()
         self.closed = False  # all files but that of the stacks are closed
+        self.has_begun = False  # when it ended, it had begun the request `busy`
         self._ending = False
         self._stacks_read = 0
         self._reported: int | None = None  # the request after which the newest copy was made that we know of
@@ -158,19 +160,31 @@ class WorkerLink:
         fcntl.lockf(self._page_fd, fcntl.LOCK_UN)
 
     def _collect_the_rest(self) -> None:
-        try:
-            self._deliver(*self._output.peek())
-        except WireError as error:  # user code has written into the page
-            log.debug(f"output cannot be read: {error}")
-        for fd, stream in self._pipes.items():
+        owner = self._collect_the_page()
+        for fd, stream in () if self.closed else self._pipes.items():
             try:
                 data = os.read(fd, PIPE_BYTES)
             except BlockingIOError:
                 continue
-            if data:
-                self._on_output(self.busy, [(stream, data)])
+            if data:  # the worker found nothing there if it has begun a request meanwhile, so that it is from this one
+                self._on_output(owner or self._output.owner(), [(stream, data)])
             else:
                 self._loop.forget(fd)
+
+    def _collect_the_page(self) -> int:
+        """The request whose output stands in the page now, or 0."""
+        try:
+            for _ in range(_MOST_LOOKS):
+                found = self._output.peek()
+                if found is not None:
+                    self._deliver(*found)
+                    return found[0]
+                if self._ending:
+                    break
+                self._read()
+        except WireError as error:  # user code has written into the page
+            log.debug(f"output cannot be read: {error}")
+        return self.busy
 
     # -- start and end -----------------------------------------------------------------------------------------------
 
@@ -215,6 +229,7 @@ class WorkerLink:
             if code is not None:
                 self._read()
             self._collect_the_rest()
+            self.has_begun = self._output.owner() >= self.busy
             self._await_report()
             self._close()
             self._on_end(self, code)
