@@ -36,9 +36,10 @@ import marshal
 import mmap
 import signal
 from _thread import get_ident
-from select import POLLIN, poll
+from select import POLLIN, POLLOUT, poll
 
 from json_repl.core import forks, imports, log, streams, tracebacks, wire
+from json_repl.core.errors import WireError
 from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import CRASH, Error, Outcome
 from json_repl.core.output import PAGE_BYTES, OutputBuffer
@@ -65,7 +66,7 @@ class Worker:
         self._fd = fd
         self._requests = fd["requests"]
         self._poll = poll()
-        self._poll.register(self._requests, POLLIN)
+        self._poll.register(self._requests, POLLIN | POLLOUT)  # one that can be written is not our wire any more
         self._frames = wire.FrameReader()
         self._received: list[tuple[int, bytes]] = []
         self._answers = self._open_answers()
@@ -89,18 +90,18 @@ class Worker:
         while True:
             if forks.in_child:  # a task of the session's has forked
                 os._exit(0)
-            surroundings = self._interpreter.surroundings
             try:
-                surroundings.let_signals_in()
-                self._wait()
-                received = self._receive()
-                surroundings.keep_signals_out()
-            except (OSError, MemoryError):  # the wire is gone, or there is no going on
+                self._interpreter.surroundings.let_signals_in_during(self._wait)
+            except MemoryError:
                 return
-            except BaseException as error:  # a handler of user code's, for a signal that came between requests
-                surroundings.keep_signals_out()
-                sys.excepthook(type(error), error, error.__traceback__)
-                continue
+            except BaseException as error:  # out of a handler of user code's, or a task
+                tracebacks.show(error)
+                if not poll_anyhow(self._poll, 0):
+                    continue
+            try:
+                received = self._receive()
+            except (OSError, MemoryError, WireError):  # the wire is gone, or there is no going on
+                return
             if received is None:
                 return
             self._guard()
@@ -130,10 +131,13 @@ class Worker:
 
     def _wait(self) -> None:
         """Until there is something to read, let the session's tasks go on, or take a snapshot that is due."""
+        if self._received:
+            return
         patience = self._parking.patience()
-        if patience is not None and not self._received and not poll_anyhow(self._poll, patience * 1000 + 1):
+        if patience is not None and not poll_anyhow(self._poll, patience * 1000 + 1):
             self._parking.park(self._parking.due or 0)
         self._interpreter.wait_readable([self._requests])
+        poll_anyhow(self._poll, None)
 
     def _resume(self) -> None:
         # This process is a copy that becomes a live worker: its files are new.

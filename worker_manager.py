@@ -9,7 +9,6 @@ How a request ends that its worker does not answer:
 
     A  no worker can be had                WorkerUnavailable: the caller runs it elsewhere
     B  the worker was taken away           a new worker, and the code again, if nothing else was undone
-       the same, before it had begun it    a new worker has it instead, once
     C  the code itself ended the worker    an error; the code is not run again
     D  the code outlived its time          interrupted, or killed; an error
 """
@@ -307,10 +306,8 @@ class WorkerManager:
         if turn is not None and turn.deadline is not None:
             turn.deadline.cancel()
         text = "sent bytes that are no answer" if code is None else processes.exit_text(code)
-        if turn is not None and not has_begun and not turn.missed and turn.killed_for is None:
-            turn.missed = True  # so it stays, and is handed over to the next worker
-            turn.attempts -= 1
-            turn = None
+        if turn is not None and not has_begun and turn.may_be_missed():
+            turn = None  # it is ours still, and the next worker's
         if turn is None:
             log.warning(f"the worker {text} while it was idle; a new one is made")
         newest = self._shelf.newest()

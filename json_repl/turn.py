@@ -66,6 +66,14 @@ class Turn:
         self.missed = False  # a worker that it was sent to has ended before it had begun it
         self.stacks: list[str] = []
 
+    def may_be_missed(self) -> bool:
+        """Its worker has ended before it had begun this: whether the next one may have it, once, and not as a retry."""
+        if self.missed or self.killed_for is not None:
+            return False
+        self.missed = True
+        self.attempts -= 1
+        return True
+
     def output(self, wanted: int) -> str:
         """All that came on one stream."""
         return b"".join(data for stream, data in self.pieces if stream == wanted).decode("utf-8", "replace")

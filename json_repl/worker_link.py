@@ -229,7 +229,7 @@ class WorkerLink:
             if code is not None:
                 self._read()
             self._collect_the_rest()
-            self.has_begun = self._output.owner() >= self.busy
+            self.has_begun = self._output.begun() >= self.busy
             self._await_report()
             self._close()
             self._on_end(self, code)

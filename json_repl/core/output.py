@@ -33,10 +33,11 @@ _RECORD = struct.Struct("<BI")
 _LENGTH, _LENGTH_AT = struct.Struct("<I"), 1  # within a record
 
 # The page: _PLACE at 0, _USED at 16, the interrupt's target at 24 (written by the parent), one more than the number of
-# the request after which a snapshot was last taken at 32, records from 64 on.
+# the request after which a snapshot was last taken at 32, the request that was begun last at 40, records from 64 on.
 _USED_AT = 16
 _TARGET_AT = 24
 _PARKED_AT = 32
+_BEGUN_AT = 40
 _DATA_AT = 64
 
 Piece = "tuple[int, bytes]"  # (STDOUT, b"hello\n")
@@ -97,6 +98,8 @@ class OutputBuffer:
         """From here on, output is that of request `owner`."""
         with self.lock:
             self.flush()
+            if owner:
+                _USED.pack_into(self._page, _BEGUN_AT, owner)
             self._renewal = (self._place, owner)
             self._renew()
 
@@ -188,6 +191,11 @@ class OutputReader:
         """The request that the writer runs, from its first step to its answer; 0 while there is none."""
         assert self._page is not None
         return int(_PLACE.unpack_from(self._page)[1])
+
+    def begun(self) -> int:
+        """The request that the writer has begun last; it may be over. 0: none."""
+        assert self._page is not None
+        return int(_USED.unpack_from(self._page, _BEGUN_AT)[0])
 
     def parked(self) -> int | None:
         """The request after which the writer has last begun to make a copy of itself; None if it never did."""

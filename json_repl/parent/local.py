@@ -10,7 +10,7 @@ import signal
 import sys
 from _thread import get_ident
 
-from json_repl.core import forks, log, streams
+from json_repl.core import forks, log, streams, tracebacks
 from json_repl.core import outcome as ends
 from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import Error, Outcome
@@ -106,18 +106,19 @@ class LocalBackend:
         self.interpreter.surroundings.leave()
         self._capture.end(self._sort_out)
 
-    def begin_wait(self, fds: list[int]) -> None:
+    def go_on_during(self, wait: Callable[[], object], fds: list[int]) -> None:
         """Let user code's signal handlers run, and the session's asyncio tasks until one of `fds` can be read."""
-        self.interpreter.surroundings.let_signals_in()
-        self.interpreter.wait_readable(fds)
 
-    def end_wait(self, error: BaseException | None) -> None:
-        """Let neither run any more. `error` is what came out of one."""
-        self.interpreter.surroundings.keep_signals_out()
+        def wait_for_both() -> None:
+            self.interpreter.wait_readable(fds)
+            wait()
+
+        try:
+            self.interpreter.surroundings.let_signals_in_during(wait_for_both)
+        except BaseException as error:
+            tracebacks.show(error)
         if forks.in_child:
             os._exit(0)
-        if error is not None:
-            sys.excepthook(type(error), error, error.__traceback__)
 
     def _take(self, number: int, wanted: int) -> str:
         data = b"".join(data for owner, (stream, data) in self._pieces if owner == number and stream == wanted)
