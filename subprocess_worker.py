@@ -38,10 +38,11 @@ import marshal
 import mmap
 import signal
 from _thread import get_ident
-from select import POLLIN, poll
+from select import POLLIN, POLLOUT, poll
 from time import process_time
 
 from json_repl.core import forks, imports, log, streams, tracebacks, wire
+from json_repl.core.errors import WireError
 from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import CRASH, Error, Outcome
 from json_repl.core.output import PAGE_BYTES, OutputBuffer
@@ -68,11 +69,10 @@ class Worker:
         self._fd = fd
         self._requests = fd["requests"]
         self._poll = poll()
-        self._poll.register(self._requests, POLLIN)
+        self._poll.register(self._requests, POLLIN | POLLOUT)  # one that can be written is not our wire any more
         self._frames = wire.FrameReader()
         self._received: list[tuple[int, bytes]] = []
-        # Buffered in C, which keeps what it could not write yet when a signal's handler raises in the middle.
-        self._answers = open(fd["answers"], "wb", buffering=_LARGEST_WRITE)
+        self._answers = self._open_answers()
         self._answered: tuple[int, float] | None = None  # the request that was answered last, and how long it took
         self._main_thread = get_ident()
         buffer = OutputBuffer(mmap.mmap(fd["page"], PAGE_BYTES), lambda payload: self.send(wire.OUTPUT, payload))
@@ -92,18 +92,18 @@ class Worker:
         while True:
             if forks.in_child:  # a task of the session's has forked
                 os._exit(0)
-            surroundings = self._interpreter.surroundings
             try:
-                surroundings.let_signals_in()
-                self._wait()
-                received = self._receive()
-                surroundings.keep_signals_out()
-            except (OSError, MemoryError):  # the wire is gone, or there is no going on
+                self._interpreter.surroundings.let_signals_in_during(self._wait)
+            except MemoryError:
                 return
-            except BaseException as error:  # a handler of user code's, for a signal that came between requests
-                surroundings.keep_signals_out()
-                sys.excepthook(type(error), error, error.__traceback__)
-                continue
+            except BaseException as error:  # out of a handler of user code's, or a task
+                tracebacks.show(error)
+                if not poll_anyhow(self._poll, 0):
+                    continue
+            try:
+                received = self._receive()
+            except (OSError, MemoryError, WireError):  # the wire is gone, or there is no going on
+                return
             if received is None:
                 return
             try:
@@ -129,13 +129,16 @@ class Worker:
 
         A copy goes on from here too when its time has come: nothing of a request may have been read before.
         """
+        if self._received:
+            return
         patience = self._parking.patience()
-        if patience is not None and not self._received and not poll_anyhow(self._poll, patience * 1000 + 1):
+        if patience is not None and not poll_anyhow(self._poll, patience * 1000 + 1):
             self._parking.park(self._parking.due or 0)
         if not self._parking.guarded:
             poll_anyhow(self._poll, None)
             self._parking.guard()
         self._interpreter.wait_readable([self._requests])
+        poll_anyhow(self._poll, None)
 
     def _resume(self, role: bytes) -> None:
         # This process is a copy that becomes a live worker: its files are new.
@@ -143,13 +146,19 @@ class Worker:
             self._parking.guarded = False  # by a copy of its own: the other session's goes with that
         elif role == TRIAL:
             self._parking.mode = "off"
-        self._capture.buffer.use(mmap.mmap(self._fd["page"], PAGE_BYTES))
+        self._capture.use(mmap.mmap(self._fd["page"], PAGE_BYTES))
+        self._answers.raw.close()  # with what a thread that has stayed behind was about to send
+        self._answers = self._open_answers()
         end_with_parent(self._fd["life"])
         dump_stacks_into(self._fd["stacks"])
         self._frames = wire.FrameReader()
         self._received.clear()
         self._interpreter.wake_up_elsewhere()
         self._say_ready()
+
+    def _open_answers(self) -> Any:
+        # Buffered in C, which keeps what it could not write yet when a signal's handler raises in the middle.
+        return open(self._fd["answers"], "wb", buffering=_LARGEST_WRITE, closefd=False)
 
     def send(self, kind: int, payload: bytes) -> None:
         """Write one frame."""
@@ -172,12 +181,12 @@ class Worker:
             self._capture.begin(number)
             self._capture.buffer.note_cpu(process_time())
             outcome = self._interpreter.run(number, source, filename, silent=silent)
-            self._capture.end()
             if before is not None:
                 outcome.changes = before.changes(self._look())
             if self._parking.mode == "always" and self._parking.park(number) is COPY:
                 return  # its answer has left long ago
-            self.send(wire.ANSWER, outcome.to_frame())
+            answer = outcome.to_frame()
+            self._capture.end(lambda: self.send(wire.ANSWER, answer))
             self._answered = (number, outcome.elapsed_ms / 1000)
         elif kind == wire.PARK:
             number, anew = _loads(payload)
@@ -196,7 +205,7 @@ class Worker:
         evalue = f"the worker failed inside: {error!r}"
         if kind == wire.REQUEST:
             outcome = Outcome(CRASH, Error("InternalError", evalue, [f"InternalError: {evalue}\n"]))
-            self.send(wire.ANSWER, outcome.to_frame())
+            self._capture.end(lambda: self.send(wire.ANSWER, outcome.to_frame()))
         else:
             self.send(wire.FAILURE, wire.pack_texts([evalue]))
 

@@ -282,8 +282,11 @@ class WorkerManager:
     def on_lost(self, end: End) -> None:
         """The worker has ended, and the state is what it will be."""
         self._fail_call(f"the worker {end.text} before it could answer.")
-        if self._turn is not None and self._turn.number == end.busy:
-            self._settle(self._turn, end)
+        turn = self._turn if self._turn is not None and self._turn.number == end.busy else None
+        if turn is not None and turn.deadline is not None:
+            turn.deadline.cancel()
+        if turn is not None and (end.has_begun or not turn.may_be_missed()):
+            self._settle(turn, end)
         else:
             log.warning(f"the worker {end.text} while it was idle; there is a new one")
 
@@ -323,8 +326,6 @@ class WorkerManager:
         if end.code == -signal.SIGKILL and turn.killed_for is None and self._oom_count.has_grown():
             turn.killed_for = ends.MEMORY
         taken_away = was_taken_away(end.code) and turn.killed_for is None
-        if turn.deadline is not None:
-            turn.deadline.cancel()
         if turn.always or (taken_away and not undone and turn.attempts <= min(turn.retries, RESTARTS)):  # case 2
             self._again_or_elsewhere(turn, end.text)
             return

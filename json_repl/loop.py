@@ -42,9 +42,8 @@ class Loop:
         self._poll = poll()
         self._callbacks: dict[int, Callable[[], object]] = {}  # e.g. {0: read a request}
         self._timers: list[Timer] = []
-        # For user code that goes on while a session waits: tasks before, and what handlers of its signals raise.
-        self.before_wait: Callable[[], None] | None = None
-        self.after_wait: Callable[[BaseException | None], None] | None = None
+        # Calls its argument, which waits, and lets user code go on meanwhile: tasks, and handlers of its signals.
+        self.let_go_on: Callable[[Callable[[], object]], None] | None = None
 
     def watch(self, fd: int, callback: Callable[[], object], events: int = READ) -> None:
         """Call back whenever `fd` is ready, until `forget`; a second call replaces the first."""
@@ -86,13 +85,8 @@ class Loop:
                     call()
 
     def _wait(self, milliseconds: int | None) -> list[tuple[int, int]]:
-        if self.before_wait is None or self.after_wait is None:
+        if self.let_go_on is None:
             return poll_anyhow(self._poll, milliseconds)
-        try:
-            self.before_wait()
-            found = poll_anyhow(self._poll, milliseconds)
-            self.after_wait(None)
-            return found
-        except BaseException as error:
-            self.after_wait(error)
-            return []
+        found: list[tuple[int, int]] = []
+        self.let_go_on(lambda: found.extend(poll_anyhow(self._poll, milliseconds)))
+        return found or poll_anyhow(self._poll, 0)  # where user code has raised all the time

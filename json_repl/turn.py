@@ -39,7 +39,7 @@ class Turn:
 
     __slots__ = (
         *("always", "attempts", "children", "code", "compares", "deadline", "done", "dry_run", "execution_count"),
-        *("filename", "killed_for", "number", "pieces", "retries", "silent", "started", "timeout"),
+        *("filename", "killed_for", "missed", "number", "pieces", "retries", "silent", "started", "timeout"),
         *("undoes_errors", "undoes_to"),
     )
 
@@ -78,6 +78,7 @@ class Turn:
         self.deadline: Timer | None = None
         self.killed_for: str | None = None  # the reason for which we have interrupted it, e.g. "timeout"
         self.children: list[dict[str, object]] = []  # processes that it had started, when its time was over
+        self.missed = False  # a worker that it was sent to has ended before it had begun it
 
     def for_worker(self) -> tuple[int, str, str | None, bool, bool]:
         """What the worker has to know."""
@@ -86,6 +87,14 @@ class Turn:
     def options(self) -> dict[str, Any]:
         """What another worker has to know that runs it instead."""
         return {name: getattr(self, name) for name in ("filename", "silent", "timeout", "retries", "execution_count")}
+
+    def may_be_missed(self) -> bool:
+        """Its worker has ended before it had begun this: whether the next one may have it, once, and not as a retry."""
+        if self.missed or self.killed_for is not None:
+            return False
+        self.missed = True
+        self.attempts -= 1
+        return True
 
     def output(self, wanted: int) -> str:
         """All that came on one stream."""

@@ -39,6 +39,7 @@ _FULL_READ = 1 << 16
 _PATIENCE = 0.002  # seconds that bytes may lie in a pipe of a busy worker before we take them instead of it
 _REPORT_SECONDS = 1.0  # for a copy that was made right before its worker's end to say so, on a busy machine too
 _MOST_STACK_BYTES = 100_000
+_MOST_LOOKS = 100  # at a page that is handed over again and again meanwhile, or was spoiled
 
 
 class End:
@@ -46,15 +47,19 @@ class End:
 
     Args:
         code: its exit code, negative for a signal; None: it was ended for garbage on its wire.
-        busy: the request that it ran, or 0.
+        busy: the request that it was sent last and has not answered, or 0.
+        has_begun: it had begun that.
         stacks: lines of Python stacks that it has written at last.
         cpu_seconds: what its last request took.
         max_rss_bytes: the most memory that it ever had.
     """
 
-    def __init__(self, code: int | None, busy: int, stacks: list[str], cpu_seconds: float, max_rss_bytes: int) -> None:
+    def __init__(
+        self, code: int | None, busy: int, has_begun: bool, stacks: list[str], cpu_seconds: float, max_rss_bytes: int
+    ) -> None:
         self.code = code
         self.busy = busy
+        self.has_begun = has_begun
         self.text = "sent bytes that are no answer" if code is None else processes.exit_text(code)
         self.stacks = stacks
         self.cpu_ms = max(0.0, cpu_seconds * 1000)
@@ -195,19 +200,31 @@ class WorkerLink:
         fcntl.lockf(self._page_fd, fcntl.LOCK_UN)
 
     def _collect_the_rest(self) -> None:
-        try:
-            self._deliver(*self._output.peek())
-        except WireError as error:  # user code has written into the page
-            log.debug(f"output cannot be read: {error}")
-        for fd, stream in self._pipes.items():
+        owner = self._collect_the_page()
+        for fd, stream in () if self.closed else self._pipes.items():
             try:
                 data = os.read(fd, PIPE_BYTES)
             except BlockingIOError:
                 continue
-            if data:
-                self._on_output(self.busy, [(stream, data)])
+            if data:  # the worker found nothing there if it has begun a request meanwhile, so that it is from this one
+                self._on_output(owner or self._output.owner(), [(stream, data)])
             else:
                 self._loop.forget(fd)
+
+    def _collect_the_page(self) -> int:
+        """The request whose output stands in the page now, or 0."""
+        try:
+            for _ in range(_MOST_LOOKS):
+                found = self._output.peek()
+                if found is not None:
+                    self._deliver(*found)
+                    return found[0]
+                if self._ending:
+                    break
+                self._read()
+        except WireError as error:  # user code has written into the page
+            log.debug(f"output cannot be read: {error}")
+        return self.busy
 
     # -- start and end -----------------------------------------------------------------------------------------------
 
@@ -254,7 +271,8 @@ class WorkerLink:
             self._collect_the_rest()
             self._await_report()
             usage = self.process.usage if self.process is not None else (0.0, 0)
-            end = End(code, self.busy, self.stacks(), usage[0] - self._output.cpu_before(), usage[1])
+            has_begun = self._output.begun() >= self.busy
+            end = End(code, self.busy, has_begun, self.stacks(), usage[0] - self._output.cpu_before(), usage[1])
             self._close()
             self._on_end(self, end)
 

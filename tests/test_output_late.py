@@ -84,9 +84,25 @@ import subprocess
 child = subprocess.Popen(["sh", "-c", "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done"])
 """)
     answers = [begun, *(session.run(f"{n}") for n in range(100)), session.run("child.wait()"), session.run("0")]
-    texts = [[int(n) for n in answer[key].split()] for answer in answers for key in ("late_output", "stdout")]
-    assert all(numbers == sorted(numbers) for numbers in texts)
-    assert sorted(number for numbers in texts for number in numbers) == list(range(20_000))
+    text = "".join(answer["late_output"] + answer["stdout"] for answer in answers)
+    assert text.split() == [str(number) for number in range(20_000)]
+
+
+def test_a_thread_that_prints_all_the_time_does_not_spoil_what_a_crash_restores(
+    start: Callable[..., Session],
+) -> None:
+    worker = start("worker", env={"JSON_REPL_SNAPSHOTS": "always"})
+    code = """
+import itertools, threading
+def speak():
+    for number in itertools.count(): print(number)
+threading.Thread(target=speak, daemon=True).start()
+"""
+    worker.run(code)
+    worker.run("first = 41")
+    assert worker.run("import os; os._exit(9)")["session_state"]["state"] == "restored"
+    answer = worker.run("print('words'); first + 1")
+    assert (answer["result"], answer["stdout"]) == ("42", "words\n")
 
 
 def test_a_child_that_floods_between_requests_loses_nothing(session: Session) -> None:

@@ -125,9 +125,12 @@ class Interpreter:
                 loop.add_reader(fd, loop.stop)
             loop.run_forever()
         finally:
-            for fd in fds:
-                loop.remove_reader(fd)
-            self.surroundings.leave()
+            try:
+                self.surroundings.mask = self.surroundings.keep_signals_out()
+            finally:
+                for fd in fds:
+                    loop.remove_reader(fd)
+                self.surroundings.leave()
 
     def has_tasks(self) -> bool:
         """Whether the session's event loop has anything to wait for."""
@@ -173,9 +176,9 @@ class Interpreter:
                 _flush()
             finally:
                 self.running = 0
+                self.surroundings.mask = self.surroundings.keep_signals_out()
                 self.surroundings.leave()
         except BaseException as error:
-            self.running = 0
             self.surroundings.leave()
             raised.append(error)
         if raised:
@@ -306,15 +309,18 @@ class Interpreter:
                 outcome.error = without_text(error, second)  # type: ignore[arg-type]
                 if isinstance(second, KeyboardInterrupt):
                     outcome.reason = ends.INTERRUPTED
-            self.running = number
-            self.surroundings.enter()
-            error = None
-            _flush()
+            try:
+                self.running = number
+                self.surroundings.enter()
+                error = None
+                _flush()
+            finally:
+                self.running = 0
+                self.surroundings.mask = self.surroundings.keep_signals_out()
         except BaseException:
             pass  # an interrupt that came when all was said
-        finally:
-            self.running = 0
-            self.surroundings.leave()
+        self.running = 0
+        self.surroundings.leave()
 
     # -- the namespace -----------------------------------------------------------------------------------------------
 

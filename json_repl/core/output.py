@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import struct
 from _thread import RLock
+from functools import partial
+from operator import itemgetter
 
 from json_repl.core.errors import WireError
 
@@ -23,81 +25,86 @@ if TYPE_CHECKING:
 STDOUT, STDERR = 1, 2
 PAGE_BYTES = 1 << 16
 
-_len, _memoryview = len, memoryview  # user code's print() comes here with its own builtins in force
+_len, _memoryview, _take = len, memoryview, next  # user code's print() comes here with its own builtins in force
 
 _PLACE = struct.Struct("<QQ")  # place of the first byte, number of the request it belongs to (0: none is running)
 _USED = struct.Struct("<Q")
 _CPU = struct.Struct("<d")
 _RECORD = struct.Struct("<BI")
+_LENGTH, _LENGTH_AT = struct.Struct("<I"), 1  # within a record
 
 # The page: _PLACE at 0, _USED at 16, the interrupt's target at 24 (written by the parent), one more than the number of
-# the request after which a snapshot was last taken at 32, the seconds of CPU that the process had taken before its
-# last request at 40, records from 64 on.
+# the request after which a snapshot was last taken at 32, the request that was begun last at 40, the seconds of CPU
+# that the process had taken before that at 48, records from 64 on.
 _USED_AT = 16
 _TARGET_AT = 24
 _PARKED_AT = 32
-_CPU_AT = 40
+_BEGUN_AT = 40
+_CPU_AT = 48
 _DATA_AT = 64
 
 Piece = "tuple[int, bytes]"  # (STDOUT, b"hello\n")
 
 
 class OutputBuffer:
-    """The writer's end. `spill` gets the payload of an OUTPUT frame, and may block: that is the back-pressure."""
+    """The writer's end. `spill` gets the payload of an OUTPUT frame, and may block: that is the back-pressure.
+
+    A signal's handler of the user's can come between any two steps here. It may print: that goes to `waiting`, as
+    nobody else changes anything while the lock is held. It may raise: then the next call begins again with the step
+    that was cut short, so each step can be made twice, and what counts is moved or taken by a single call into C.
+    """
 
     def __init__(self, page: mmap.mmap, spill: Callable[[bytes], None]) -> None:
-        self.lock = RLock()
-        self._page = page
         self._spill = spill
-        self._place = 0
-        self._owner = 0
-        self._record_at = 0  # where the open record starts; 0 where none is open
-        self._stream = 0
-        self._restart()
+        self._place = self._owner = 0  # of the first byte of the page
+        self._record_at = 0  # where the last record starts
+        self._stream = 0  # that of the last record while it is open, else 0
+        self.use(page)
 
     def use(self, page: mmap.mmap) -> None:
         """Begin anew in another page: this process has become another worker."""
+        self.lock = RLock()  # a thread that has stayed behind may hold the old one
+        self.waiting: list[tuple[int, bytes | memoryview]] = []  # the next ones to be appended, e.g. [(STDOUT, b"hi")]
         self._page = page
-        self._place = self._owner = 0
-        self._restart()
+        self._write_first = map(page.write, map(itemgetter(1), iter(partial(self.waiting.pop, 0), None)))
+        self._renewal: tuple[int, int] | None = (0, 0)  # the place and owner with which the page is to begin anew
+        self._renew()
 
     def append(self, stream: int, data: bytes) -> None:
-        """Add bytes to the end, in as many pieces as the page needs."""
-        with self.lock:
-            if stream == self._stream and _len(data) < _len(self._page) - self._page.tell():
-                self._page.write(data)
-                _USED.pack_into(self._page, _USED_AT, self._page.tell() - _DATA_AT)
-                return
-            view = _memoryview(data)
-            while view:
-                room = _len(self._page) - self._page.tell() - _RECORD.size
-                if room <= 0:
-                    self.flush()
-                    continue
-                if stream != self._stream:
-                    self._open(stream)
-                # The page moves on in C, at once: what a signal's handler prints goes before or after, never into it.
-                self._page.write(view[:room])
-                _USED.pack_into(self._page, _USED_AT, self._page.tell() - _DATA_AT)
-                view = view[room:]
+        """Add bytes to the end, in as many pieces as the page needs. The caller holds the lock."""
+        page = self._page
+        if stream == self._stream and not self.waiting and _len(data) <= PAGE_BYTES - page.tell():
+            page.write(data)
+            _USED.pack_into(page, _USED_AT, page.tell() - _DATA_AT)
+        else:
+            self.waiting.append((stream, data))
+            self.append_waiting()
+
+    def append_waiting(self) -> None:
+        """Add what waits. The caller holds the lock."""
+        while self.waiting:
+            stream, data = self.waiting[0]
+            room = self._open(stream)
+            if _len(data) > room:
+                data = _memoryview(data)
+                self.waiting[:1] = [(stream, data[:room]), (stream, data[room:])]
+            _take(self._write_first)  # taken from the list and written at once, so that neither is ever done alone
+            _USED.pack_into(self._page, _USED_AT, self._page.tell() - _DATA_AT)
 
     def flush(self) -> None:
-        """Hand over what is here. A call cut short by an exception is safe: the next one repeats it under its place."""
+        """Hand over what is here. What was cut short is repeated under its place, which its reader knows."""
         with self.lock:
-            end = self._page.tell()
-            if end == _DATA_AT:
-                return
-            self._seal()
-            self._spill(_PLACE.pack(self._place, self._owner) + self._page[_DATA_AT:end])
-            self._place += end - _DATA_AT
-            self._restart()
+            self.append_waiting()
+            self._hand_over()
 
     def belong_to(self, owner: int) -> None:
         """From here on, output is that of request `owner`."""
         with self.lock:
             self.flush()
-            self._owner = owner
-            self._restart()
+            if owner:
+                _USED.pack_into(self._page, _BEGUN_AT, owner)
+            self._renewal = (self._place, owner)
+            self._renew()
 
     def interrupt_target(self) -> int:
         """The request that the parent wants to interrupt, or 0; asking takes it away."""
@@ -113,23 +120,46 @@ class OutputBuffer:
         """A request begins, and this is what the process has taken so far."""
         _CPU.pack_into(self._page, _CPU_AT, seconds)
 
-    def _open(self, stream: int) -> None:
-        self._seal()
-        self._record_at = self._page.tell()
-        self._page.write(_RECORD.pack(stream, 0))
-        self._stream = stream
+    def _open(self, stream: int) -> int:
+        """See that what is written next goes to a record of `stream`; returns how much of it there is room for."""
+        self._renew()
+        if PAGE_BYTES - self._page.tell() <= _RECORD.size:
+            self._hand_over()
+        if stream != self._stream:
+            self._close()
+            at = self._page.tell()
+            if at == self._record_at + _RECORD.size:  # an empty one, left by a call that was cut short
+                at = self._record_at
+            _RECORD.pack_into(self._page, at, stream, 0)
+            self._record_at = at
+            self._page.seek(at + _RECORD.size)
+            self._stream = stream
+        return PAGE_BYTES - self._page.tell()
 
-    def _seal(self) -> None:
-        if self._record_at:
-            length = self._page.tell() - self._record_at - _RECORD.size
-            _RECORD.pack_into(self._page, self._record_at, self._stream, length)
-        self._record_at = self._stream = 0
+    def _close(self) -> None:
+        self._stream = 0
+        length = self._page.tell() - self._record_at - _RECORD.size
+        if self._record_at and length > 0:
+            _LENGTH.pack_into(self._page, self._record_at + _LENGTH_AT, length)
 
-    def _restart(self) -> None:
-        self._record_at = self._stream = 0
-        _USED.pack_into(self._page, _USED_AT, 0)
-        _PLACE.pack_into(self._page, 0, self._place, self._owner)
-        self._page.seek(_DATA_AT)
+    def _hand_over(self) -> None:
+        self._renew()
+        end = self._page.tell()
+        if end > _DATA_AT:
+            self._close()
+            self._spill(_PLACE.pack(self._place, self._owner) + self._page[_DATA_AT:end])
+            self._renewal = (self._place + end - _DATA_AT, self._owner)
+            self._renew()
+
+    def _renew(self) -> None:
+        """Empty the page, where that is due."""
+        if self._renewal is not None:
+            self._place, self._owner = self._renewal
+            self._record_at = self._stream = 0
+            _USED.pack_into(self._page, _USED_AT, 0)
+            _PLACE.pack_into(self._page, 0, self._place, self._owner)
+            self._page.seek(_DATA_AT)
+            self._renewal = None
 
 
 class OutputReader:
@@ -151,15 +181,28 @@ class OutputReader:
         place, owner = _PLACE.unpack_from(payload)
         return owner, self._new_pieces(place, payload[_PLACE.size :])
 
-    def peek(self) -> tuple[int, list[tuple[int, bytes]]]:
-        """What stands in the shared page and was not taken yet. The writer may be dead, or busy elsewhere."""
+    def peek(self) -> tuple[int, list[tuple[int, bytes]]] | None:
+        """What stands in the shared page and was not taken yet. The writer may be dead, or busy elsewhere.
+
+        None: what came before it was handed over meanwhile; its frame is on the wire now, and must be taken first.
+        """
         assert self._page is not None
         place, owner = _PLACE.unpack_from(self._page)
         (used,) = _USED.unpack_from(self._page, _USED_AT)
         data = self._page[_DATA_AT : _DATA_AT + min(used, PAGE_BYTES)]
         if place > self._place or _PLACE.unpack_from(self._page) != (place, owner):
-            return owner, []  # what came before was handed over meanwhile, and its frame is on the way
+            return None
         return owner, self._new_pieces(place, data)
+
+    def owner(self) -> int:
+        """The request that the writer runs, from its first step to its answer; 0 while there is none."""
+        assert self._page is not None
+        return int(_PLACE.unpack_from(self._page)[1])
+
+    def begun(self) -> int:
+        """The request that the writer has begun last; it may be over. 0: none."""
+        assert self._page is not None
+        return int(_USED.unpack_from(self._page, _BEGUN_AT)[0])
 
     def parked(self) -> int | None:
         """The request after which the writer has last begun to make a copy of itself; None if it never did."""

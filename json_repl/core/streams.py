@@ -21,11 +21,13 @@ __all__ = ["STDERR", "STDOUT", "Capture", "CapturedBytes", "empty_stdin", "high_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Buffer  # type: ignore[attr-defined]
+    import mmap
+    from collections.abc import Buffer, Callable  # type: ignore[attr-defined]
 
 # User code's print() comes here with its own builtins in force.
-_bytes, _len, _memoryview, _type, _OSError = bytes, len, memoryview, type, OSError
+_bytes, _len, _map, _memoryview, _type, _zip, _OSError = bytes, len, map, memoryview, type, zip, OSError
 _lockf, _LOCK_EX, _LOCK_UN = fcntl.lockf, fcntl.LOCK_EX, fcntl.LOCK_UN
+_POLLIN = select.POLLIN
 _OPEN_FILES, _getrlimit, _setrlimit = resource.RLIMIT_NOFILE, resource.getrlimit, resource.setrlimit
 PIPE_BYTES = 1 << 18  # as much as a pipe of ours can hold, so that one read takes all
 
@@ -83,9 +85,17 @@ class Capture:
         self.buffer = buffer
         self._lock = lock
         self._streams = {fd: stream for stream, fd in pipes.items()}  # e.g. {7: STDOUT, 8: STDERR}
+        self._watch()
+
+    def use(self, page: mmap.mmap) -> None:
+        """This process has become another worker, whose pipes have the same numbers."""
+        self.buffer.use(page)
+        self._watch()
+
+    def _watch(self) -> None:
         self._poll = select.poll()
         for fd in self._streams:
-            self._poll.register(fd, select.POLLIN)
+            self._poll.register(fd, _POLLIN)
 
     def text_streams(self) -> tuple[io.TextIOWrapper, io.TextIOWrapper, io.TextIOWrapper]:
         """New stdin, stdout and stderr for user code."""
@@ -107,45 +117,64 @@ class Capture:
         self.drain()
         self.buffer.belong_to(number)
 
-    def end(self) -> None:
-        """The request has ended: hand over the rest of its output."""
-        self.drain()
-        self.buffer.belong_to(0)
+    def end(self, answer: Callable[[], object] = lambda: None) -> None:
+        """The request has ended: hand over the rest of its output, then have it answered. What comes after is late."""
+        with self.buffer.lock:
+            self.drain()
+            self.buffer.flush()
+            answer()
+            self.buffer.belong_to(0)
 
     def write(self, stream: int, data: bytes) -> None:
         """Add what Python code writes, after all that was written to the pipes before it."""
         if forks.in_child:  # it has no answer of its own: what it prints goes the way of any child's output
             _write_all(stream, data)
             return
-        with self.buffer.lock:
+        buffer = self.buffer
+        # A signal's handler prints while this thread is in here already: it waits, and what it prints does too.
+        if buffer.lock._is_owned():  # type: ignore[attr-defined]
+            buffer.waiting.append((stream, data))
+            return
+        with buffer.lock:
             if poll_anyhow(self._poll, 0):
-                self.drain()
-            self.buffer.append(stream, data)
+                self._drain()
+            buffer.append(stream, data)
+        if buffer.waiting:
+            self.drain()
 
     def drain(self) -> None:
         """Take what stands in the pipes, at most their capacity: a child that floods them must not hold us here."""
         with self.buffer.lock:
-            ready = poll_anyhow(self._poll, 0)
-            if not ready:
-                return
-            try:
-                if self._lock is not None:
-                    _lockf(self._lock, _LOCK_EX)
-                self._read(ready)
-            finally:
-                if self._lock is not None:
-                    _lockf(self._lock, _LOCK_UN)
+            self._drain()
+            self.buffer.append_waiting()
 
-    def _read(self, ready: list[tuple[int, int]]) -> None:
-        for fd, _ in ready:
+    def _drain(self) -> None:
+        ready = poll_anyhow(self._poll, 0)
+        if ready:
             try:
-                data = read(fd, PIPE_BYTES)
-            except _OSError:  # EAGAIN: the parent was faster
-                continue
-            if data:
-                self.buffer.append(self._streams[fd], data)
-            else:
-                self._poll.unregister(fd)  # user code closed its fd 1 or 2
+                self._change_lock(_LOCK_EX)
+                for fd, event in ready:
+                    self._read(fd, event)
+                self.buffer.append_waiting()
+            finally:
+                self._change_lock(_LOCK_UN)
+
+    def _read(self, fd: int, event: int) -> None:
+        if not event & _POLLIN:  # user code closed its fd 1 or 2, or ours
+            self._poll.unregister(fd)
+            return
+        try:
+            # Read and kept in one call into C: between two of ours a signal's handler may raise.
+            self.buffer.waiting.extend(_zip((self._streams[fd],), _map(read, (fd,), (PIPE_BYTES,))))
+        except _OSError:  # EAGAIN: the parent was faster
+            pass
+
+    def _change_lock(self, to: int) -> None:
+        if self._lock is not None:
+            try:
+                _lockf(self._lock, to)
+            except _OSError:  # user code has closed it
+                pass
 
 
 def poll_anyhow(poll: select.poll, timeout: float | None) -> list[tuple[int, int]]:

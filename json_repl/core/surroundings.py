@@ -10,6 +10,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import builtins
 import sys
+from functools import partial
 from operator import is_
 
 TYPE_CHECKING = False
@@ -55,7 +56,10 @@ class Surroundings:
         else:
             self._ours["input"] = self._live["input"] = read_line
             self._install(main, streams)
-        self._mask: Any = None  # of signals, as user code has it, while ours blocks all: its handlers may raise
+        # Of signals, as user code has it. Ours blocks all, as handlers may raise; a host's are its own affair.
+        self.mask: Any = None
+        # In C alone, so that no handler can come before it is done; what one raises then is the last.
+        self.keep_signals_out = partial(_change_mask, _BLOCK, () if guest else _ALL_SIGNALS)
         self._limit = self._theirs_limit = sys.getrecursionlimit()
 
     def use(self, main: Any) -> None:
@@ -78,10 +82,9 @@ class Surroundings:
         self.let_signals_in()
 
     def leave(self) -> None:
-        """Keep what user code left, and make things as our own code needs them."""
+        """Keep what user code left, and make things as our own code needs them. Signals are kept out already."""
         if not self._inside:
             return
-        self.keep_signals_out()
         self._theirs_limit = _getrecursionlimit()
         if self._theirs_limit != self._limit:
             _setrecursionlimit(self._limit)
@@ -96,15 +99,21 @@ class Surroundings:
         self._inside = False
 
     def let_signals_in(self) -> None:
-        """User code's signal handlers may run, and raise, from here on, as nothing of ours is under way."""
-        if self._mask is not None:
-            mask, self._mask = self._mask, None
-            _change_mask(_SET, mask)
+        """User code's signal handlers may run, and raise, from here on, until `mask` is had by `keep_signals_out`."""
+        if self.mask is not None and not self._guest:
+            _change_mask(_SET, self.mask)
 
-    def keep_signals_out(self) -> None:
-        """They may not."""
-        if self._mask is None and not self._guest:
-            self._mask = _change_mask(_BLOCK, _ALL_SIGNALS)
+    def let_signals_in_during(self, wait: Callable[[], object]) -> None:
+        """Call `wait`, during which user code's signal handlers may run.
+
+        Raises:
+            BaseException: what came out of one; none can come any more.
+        """
+        try:
+            self.let_signals_in()
+            wait()
+        finally:
+            self.mask = self.keep_signals_out()
 
     def _become(self, wanted: dict[str, Any]) -> None:
         self._live.update(wanted)

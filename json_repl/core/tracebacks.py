@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from json_repl.core import sources
 from json_repl.core.imports import HOME, ours
@@ -101,3 +102,11 @@ def _hint(error: SyntaxError, source: str) -> None:
     if line[:1] in ("!", "%"):
         what = "shell commands" if line[0] == "!" else "magics"
         error.msg = f"{error.msg}: there are no {what} here; run a command with h.run({line[1:].strip()!r})"
+
+
+def show(error: BaseException) -> None:
+    """Have user code's own hook show what it has raised between requests."""
+    try:
+        sys.excepthook(type(error), error, error.__traceback__)
+    except BaseException:  # it is user code that runs here
+        sys.__excepthook__(type(error), error, error.__traceback__)

@@ -10,7 +10,7 @@ import signal
 import sys
 from _thread import get_ident
 
-from json_repl.core import forks, log, streams
+from json_repl.core import forks, log, streams, tracebacks
 from json_repl.core import outcome as ends
 from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import Error, Outcome
@@ -47,11 +47,12 @@ class LocalBackend:
     ) -> None:
         self.number = 0  # of the request that runs
         self._guest = guest
+        self._handed_over: list[bytes] = []  # payloads of OUTPUT frames, as a worker would send them
         self._pieces: list[tuple[int, tuple[int, bytes]]] = []  # e.g. [(3, (1, b"hello\n"))]: request 3, stdout
         self._reader = OutputReader()
         self._ends: dict[int, int] = {}  # e.g. {1: write end of the pipe behind fd 1}
         pipes = {stream: self._make_pipe(stream) for stream in (streams.STDOUT, streams.STDERR)}
-        self._capture = streams.Capture(pipes, OutputBuffer(mmap.mmap(-1, PAGE_BYTES), self._keep))
+        self._capture = streams.Capture(pipes, OutputBuffer(mmap.mmap(-1, PAGE_BYTES), self._handed_over.append))
         texts = self._capture.text_streams()
         self.interpreter = Interpreter(
             lambda main: Surroundings(main, texts, refuse_input, guest=guest), make_toolbox(ask, helpers, log.warning)
@@ -80,7 +81,7 @@ class LocalBackend:
         outcome = self.interpreter.run(number, source, filename, silent=silent)
         self._gate.close()
         self.number = 0
-        self._capture.end()
+        self._capture.end(self._sort_out)
         if host is not None:
             self._leave_as_guest(*host)
         outcome.stdout, outcome.stderr = self._take(number, streams.STDOUT), self._take(number, streams.STDERR)
@@ -103,28 +104,30 @@ class LocalBackend:
         self.interpreter.surroundings.enter()
         atexit._run_exitfuncs()
         self.interpreter.surroundings.leave()
-        self._capture.end()
+        self._capture.end(self._sort_out)
 
-    def begin_wait(self, fds: list[int]) -> None:
+    def go_on_during(self, wait: Callable[[], object], fds: list[int]) -> None:
         """Let user code's signal handlers run, and the session's asyncio tasks until one of `fds` can be read."""
-        self.interpreter.surroundings.let_signals_in()
-        self.interpreter.wait_readable(fds)
 
-    def end_wait(self, error: BaseException | None) -> None:
-        """Let neither run any more. `error` is what came out of one."""
-        self.interpreter.surroundings.keep_signals_out()
+        def wait_for_both() -> None:
+            self.interpreter.wait_readable(fds)
+            wait()
+
+        try:
+            self.interpreter.surroundings.let_signals_in_during(wait_for_both)
+        except BaseException as error:
+            tracebacks.show(error)
         if forks.in_child:
             os._exit(0)
-        if error is not None:
-            sys.excepthook(type(error), error, error.__traceback__)
 
     def _take(self, number: int, wanted: int) -> str:
         data = b"".join(data for owner, (stream, data) in self._pieces if owner == number and stream == wanted)
         return data.decode("utf-8", "replace")
 
-    def _keep(self, payload: bytes) -> None:
-        owner, pieces = self._reader.take(payload)
-        self._pieces += [(owner, piece) for piece in pieces]
+    def _sort_out(self) -> None:
+        while self._handed_over:
+            owner, pieces = self._reader.take(self._handed_over.pop(0))
+            self._pieces += [(owner, piece) for piece in pieces]
 
     def _make_pipe(self, stream: int) -> int:
         low = os.pipe()

@@ -82,7 +82,7 @@ class Server:
     def serve(self) -> int:
         """Answer until stdin ends and all is answered. Returns the exit status."""
         self._loop.watch(self._out, self._reader_is_gone, GONE)
-        self._loop.before_wait, self._loop.after_wait = self._let_user_code_go_on, self._keep_user_code_out
+        self._loop.let_go_on = self._let_user_code_go_on
         if self._settings.ready == "plain":
             self._write(_READY_TOKEN.encode())
         elif self._settings.ready == "json":
@@ -161,15 +161,12 @@ class Server:
                 start_new_thread(_end_for_want_of_readers, ())
         return False
 
-    def _let_user_code_go_on(self) -> None:
+    def _let_user_code_go_on(self, wait: Callable[[], object]) -> None:
         for session in self.sessions:
             if session.local is not None and not session.busy:
-                session.local.begin_wait(self._loop.watched())
-
-    def _keep_user_code_out(self, error: BaseException | None) -> None:
-        for session in self.sessions:
-            if session.local is not None and not session.busy:
-                session.local.end_wait(error)
+                session.local.go_on_during(wait, self._loop.watched())
+                return
+        wait()
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
