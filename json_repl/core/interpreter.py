@@ -216,13 +216,7 @@ class Interpreter:
 
     def _await(self, coroutine: Any) -> object:
         if self._event_loop is None or self._event_loop.is_closed():
-            with ours():
-                import asyncio
-                import selectors
-            self._asyncio = asyncio
-            # epoll would be shared with copies of this process; poll has no state in the kernel.
-            self._event_loop = asyncio.SelectorEventLoop(selectors.PollSelector())
-            asyncio.set_event_loop(self._event_loop)
+            self._make_event_loop()
         asyncio, loop = self._asyncio, self._event_loop
         task = loop.create_task(coroutine)
         try:
@@ -238,6 +232,16 @@ class Interpreter:
             except _Everything as ended:
                 error.__traceback__ = ended.__traceback__
             raise error from None
+
+    def _make_event_loop(self) -> None:
+        with ours():
+            import asyncio
+            import selectors
+
+            # epoll would be shared with copies of this process; poll has no state in the kernel.
+            loop = asyncio.SelectorEventLoop(selectors.PollSelector())
+            asyncio.set_event_loop(loop)
+        self._asyncio, self._event_loop = asyncio, loop
 
     # -- compiling ---------------------------------------------------------------------------------------------------
 
