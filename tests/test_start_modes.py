@@ -215,6 +215,26 @@ def test_top_level_await_uses_the_real_asyncio_unless_the_user_has_one(
     assert session.value("import asyncio\nasyncio.run(f())") == "42"
 
 
+def test_a_thread_of_the_users_imports_its_own_while_an_error_is_told(
+    start: Start, backend: str, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text("x = 42\n")
+    session = start(backend, cwd=tmp_path)
+    code = """
+        import threading
+        found = []
+        class Loader:
+            def get_source(self, name):  # which is asked for the line that failed
+                thread = threading.Thread(target=lambda: found.append(__import__("own").x))
+                thread.start()
+                thread.join()
+                return "the line"
+        exec(compile("1 / 0", "generated.py", "exec"), {"__name__": "generated", "__loader__": Loader()})
+    """
+    assert "the line" in session.run(dedent(code))["stderr"]
+    assert session.value("found") == "[42]"
+
+
 def test_each_way_to_start_behaves_alike(start_in: Callable[..., Session], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("x = 41\n")
     session = start_in(tmp_path)

@@ -54,7 +54,7 @@ _WE_IMPORT = (sys.stdlib_module_names | _OUR_NAMES | {"click", "orjson", "psutil
 
 _given: list[str] | None = None  # the path that Python has started with; None in somebody else's program
 _our_path: list[str] = []
-_shared = False  # user code runs in this process
+_shared = True  # there is other code than ours in this process
 _stash: dict[str, ModuleType] = {}  # ours, hidden from user code, e.g. {"json": <module 'json'>}
 _active: ours | None = None  # the outermost ``with ours():`` that is under way
 _known: dict[str, ModuleType] = {}  # those of `sys.modules` that are ours, as it takes time to find out
@@ -62,12 +62,14 @@ _known: dict[str, ModuleType] = {}  # those of `sys.modules` that are ours, as i
 
 def take_over(path: list[str]) -> None:
     """All imports in this process are ours, until `let_user_in`. `path` is the one that Python has started with."""
-    global _given, _our_path
+    global _given, _our_path, _shared
     _given = path[:]
     script = os.path.dirname(os.path.realpath(sys.argv[0]))
     if path and os.path.realpath(path[0]) == script:  # Python put it there for the script, which user code is not
         del _given[0]
     _our_path = sys.path = our_path(path)
+    _shared = False
+    sys.modules.update(_stash)
 
 
 def let_user_in() -> None:

@@ -48,9 +48,9 @@ def explain(error: BaseException, source: str) -> Error:
             error.text = sources.line(error.filename, error.lineno) or None
         _hint(error, source)
     trace = _without_ours(_genuine(error, "__traceback__"))
-    with ours():  # as `traceback` imports what it needs when it needs it
-        report = _traceback.TracebackException(type(error), error, trace, lookup_lines=False)
-        _leave_out_our_frames(report)
+    report = _traceback.TracebackException(type(error), error, trace, lookup_lines=False)
+    _leave_out_our_frames(report)
+    with ours():  # as it imports what it needs for this when it needs it
         lines = list(report.format())
     return Error(_name(error), report._str, lines)  # not by another str(error): one that hangs was interrupted once
 
