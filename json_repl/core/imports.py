@@ -50,7 +50,9 @@ _PYTHONS_OWN = frozenset(sys.builtin_module_names) | {
     ),
     *("posixpath", "genericpath", "ntpath", "sitecustomize", "usercustomize", "_sitebuiltins"),
 }
+# But the front door, which nobody of us imports.
 _WE_IMPORT = (sys.stdlib_module_names | _OUR_NAMES | {"click", "orjson", "psutil"}) - _PYTHONS_OWN
+_WE_IMPORT -= {"json_repl_session"}
 
 _given: list[str] | None = None  # the path that Python has started with; None in somebody else's program
 _our_path: list[str] = []
@@ -113,7 +115,7 @@ class ours:  # noqa: N801
             _our_path = our_path(sys.path)
         self._theirs = {name: sys.modules.pop(name) for name in _replaced_by_user()}
         sys.modules.update(_stash)
-        self._before = set(sys.modules)
+        self._count = len(sys.modules)
         self.thread = get_ident()
         self.path, sys.path, _active = sys.path, _our_path, self
 
@@ -126,7 +128,7 @@ class ours:  # noqa: N801
         global _active
         sys.path, _active = self.path, None
         if _shared:
-            _hide(sys.modules.keys() - self._before)
+            _hide(sys.modules if len(sys.modules) != self._count else ())
         sys.modules.update(self._theirs)
 
 
@@ -180,7 +182,7 @@ def load_private(name: str, folder: str) -> ModuleType:
 
 def _hide(names: Iterable[str]) -> None:
     """Put away those modules of ours in whose place user code gets its own: of `names`, and all that were before."""
-    new = sorted(name for name in names if name.partition(".")[0] in _WE_IMPORT)  # a package before its modules
+    new = sorted(name for name in names if name.partition(".")[0] in _WE_IMPORT)  # a package before what is in it
     folders = _users_folders() if new else []
     for name in new:
         top = name.partition(".")[0]
@@ -206,25 +208,23 @@ def _holds(folder: str, name: str) -> bool:
 
 def _replaced_by_user() -> list[str]:
     """Names that we import, under which user code put something else into `sys.modules`."""
-    tops = {name for name in _WE_IMPORT.intersection(sys.modules) if not _is_ours(name)}
+    modules = sys.modules
+    loaded = _WE_IMPORT.intersection(modules)
+    tops = {name for name in loaded if _known.get(name) is not modules[name] and not _is_ours(name)}
     return [name for name in list(sys.modules) if name.partition(".")[0] in tops] if tops else []
 
 
 def _is_ours(name: str) -> bool:
     """Whether a module that is loaded, no submodule, comes from where our imports look."""
     module = sys.modules[name]
-    if _known.get(name) is not module and _comes_from_our_path(module):
-        _known[name] = module
-    return _known.get(name) is module
-
-
-def _comes_from_our_path(module: Any) -> bool:
-    spec = getattr(module, "__spec__", None)
-    origin = getattr(spec, "origin", None)
+    origin = getattr(getattr(module, "__spec__", None), "origin", None)
     if not isinstance(origin, str):
         return False
     folder = os.path.dirname(origin)
-    return origin in ("built-in", "frozen") or folder in _our_path or os.path.dirname(folder) in _our_path
+    if origin not in ("built-in", "frozen") and folder not in _our_path and os.path.dirname(folder) not in _our_path:
+        return False
+    _known[name] = module
+    return True
 
 
 def _stat(folder: str) -> object:
