@@ -16,25 +16,21 @@ import sys
 if os.name == "nt":
     sys.exit("json-repl-session needs fd passing, poll and POSIX signals, which Windows lacks: run it in WSL.")
 
-_user_path = sys.path[:]
-_home = os.path.dirname(os.path.abspath(__file__))
 if __name__ == "__main__":
     sys.modules["json_repl_session"] = sys.modules["__main__"]  # imported from user code it is this one, not a second
-    if _user_path and os.path.realpath(_user_path[0]) == os.path.realpath(_home) and sys.argv[0].endswith(".py"):
-        _user_path.pop(0)  # Python put it there for the script, and user code is not that script
+# Before any import that a user's folder could answer: what knows how to go round that, found in our house alone.
+_path, sys.path = sys.path, [os.path.dirname(find(__file__)) for find in (os.path.realpath, os.path.abspath)]
 try:
-    _here = os.getcwd()
-except OSError:  # it is gone
-    _here = ""
-# Before any import that a user's folder could answer: no current folder, and ours last (see core/imports.py).
-sys.path = [entry for entry in sys.path if entry not in ("", ".", _here, _home)] + [_home]
-try:
+    from json_repl.core import imports
+finally:
+    sys.path = _path
+with imports.ours():
     import errno
     import signal
     from _thread import start_new_thread
     from time import sleep
 
-    from json_repl.core import imports, log, streams
+    from json_repl.core import log, streams
     from json_repl.core import outcome as ends
     from json_repl.core.errors import SettingError, WorkerUnavailable
     from json_repl.core.outcome import Error, Outcome
@@ -43,8 +39,6 @@ try:
     from json_repl.parent.answer import make_answer
     from json_repl.parent.session import DEFAULT_ID, Session
     from json_repl.parent.sessions import Sessions, needs_worker
-finally:
-    sys.path = _user_path[:]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,7 +177,7 @@ def get_local_backend() -> LocalBackend:
         with imports.ours():
             from json_repl.parent.local import LocalBackend
         if _server is not None:
-            imports.set_users_path(_user_path)
+            imports.let_user_in()
         if USE_SUBPROCESS_WORKER:  # the session has fallen back
             with imports.ours():
                 from json_repl import processes
@@ -231,6 +225,7 @@ LAST_WORDS_SECONDS = 2.0  # for the user's atexit handlers and threads, after th
 def main() -> None:
     """The command ``json-repl-session``: answers until stdin ends, then exits."""
     global _settings, USE_SUBPROCESS_WORKER
+    imports.take_over(sys.path)
     given = _parse(sys.argv[1:]) if len(sys.argv) > 1 else {}
     code = given.pop("code", None)
     try:
@@ -255,8 +250,8 @@ def _serve(session: Session, code: str | None) -> None:
     requests, answers = _claim_files()
     if USE_SUBPROCESS_WORKER:
         _start_worker_early()
-    with imports.ours():
-        from json_repl.parent.server import Server
+    from json_repl.parent.server import Server
+
     _server = Server(
         _loop,
         _settings,
@@ -280,8 +275,8 @@ def _serve(session: Session, code: str | None) -> None:
 
 
 def _parse(arguments: list[str]) -> dict[str, Any]:
-    with imports.ours():
-        from json_repl.cli import parse
+    from json_repl.cli import parse
+
     return parse(arguments)
 
 
@@ -304,10 +299,9 @@ def _start_worker_early() -> None:
         get_worker_manager().prepare()
     except WorkerUnavailable:
         return  # the first request tells
-    with imports.ours():
-        from json_repl import processes
+    from json_repl import processes
 
-        processes.adopt_orphans()
+    processes.adopt_orphans()
 
 
 def _handle_signals(session: Session, server: Server, on_terminal: bool) -> None:

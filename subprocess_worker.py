@@ -22,16 +22,11 @@ if TYPE_CHECKING:
     from json_repl.core.changes import Look
 
 if __name__ == "__main__":
-    # Before any import that a user's folder could answer: only Python's own folders, then ours (see core/imports.py).
-    if not getattr(sys.flags, "safe_path", False):
-        sys.path.pop(0)
-    _user_path = sys.path[:]
-    try:
-        _here = os.getcwd()
-    except OSError:  # it is gone
-        _here = ""
-    sys.path[:] = [entry for entry in sys.path if entry not in ("", ".", _here)]
-    sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+    # Before any import that a user's folder could answer: what knows how to go round that, found in our house alone.
+    _path, sys.path = sys.path, [os.path.dirname(os.path.abspath(__file__))]
+    from json_repl.core import imports
+
+    imports.take_over(_path)
 
 import fcntl
 import marshal
@@ -41,7 +36,7 @@ from _thread import get_ident
 from select import POLLIN, POLLOUT, poll
 from time import process_time
 
-from json_repl.core import forks, imports, log, streams, tracebacks, wire
+from json_repl.core import forks, log, streams, tracebacks, wire
 from json_repl.core.errors import WireError
 from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import CRASH, Error, Outcome
@@ -250,7 +245,7 @@ def main(arguments: list[str]) -> None:
     os.setsid()
     end_with_parent(fd["life"])
     dump_stacks_into(fd["stacks"])
-    imports.set_users_path(_user_path)
+    imports.let_user_in()
     worker = Worker(fd, helpers or None, snapshots)
     sys.argv[:] = [""]
     worker.serve()

@@ -76,7 +76,7 @@ def _in_tree(path: StrPath, line: re.Pattern[bytes]) -> Iterator[Definition]:
 
 
 def _definitions(path: str, source: bytes) -> list[Definition]:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(module=warnings):  # not by its name, under which the user may have another
         warnings.simplefilter("ignore")  # a file's invalid escapes are not what was asked for
         module = ast.parse(source, path)
     return list(_below(module, path, ""))

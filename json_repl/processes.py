@@ -238,12 +238,12 @@ def end_orphans(dead: set[int], born_before: int | None = None) -> None:
 
     Of our children younger than `born_before` (see `birth`) none is killed: a copy that a live worker makes is one.
     """
-    ours, own_session = os.getpid(), os.getsid(0)
+    own_pid, own_session = os.getpid(), os.getsid(0)
     may_be_orphans = _adopting and not _has_children_of_its_own
 
     def is_left(process: Any) -> bool:
         session = os.getsid(process.pid)
-        orphan = may_be_orphans and session != own_session and process.ppid() == ours
+        orphan = may_be_orphans and session != own_session and process.ppid() == own_pid
         return session in dead or (orphan and (born_before is None or birth(process.pid) <= born_before))
 
     _kill_all(is_left)

@@ -22,7 +22,7 @@ from time import monotonic
 from json_repl import processes
 from json_repl.core import log, wire
 from json_repl.core.errors import WireError, WorkerUnavailable
-from json_repl.core.imports import HOME
+from json_repl.core.imports import HOME, ours
 from json_repl.core.output import PAGE_BYTES, STDERR, STDOUT, OutputReader
 from json_repl.core.snapshot import REPORT
 from json_repl.core.streams import PIPE_BYTES
@@ -402,8 +402,8 @@ def _memory(size: int) -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("json-repl", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     else:
-        import tempfile
-
+        with ours():
+            import tempfile
         fd, name = tempfile.mkstemp()
         os.unlink(name)
     os.ftruncate(fd, size)

@@ -80,7 +80,6 @@ UNSETTLED = {
     "test_leftovers": "processes that leave their group as their session is killed",
     "test_library": "interrupts and missing standard files of a program that imports the session",
     "test_output_late": "the order of what a child prints while requests come and go",
-    "test_start_modes": "folders that hold modules of the names of many of the standard library's",
     "test_timeouts": "interrupts that the system gives to another thread",
     "test_worker_unavailable": "very few open files",
 }

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import random
 import signal
@@ -128,9 +129,15 @@ class Ledger:
             self._take_loss(answer)
             if answer["status"] == "ok":
                 break
+        assert answer["status"] == "ok", answer
         values = {number % 50: number for kind, number in self._entries.values() if kind == "values"}
         box = [number for kind, number in self._entries.values() if kind == "box"]
-        assert answer["result"] == repr([sorted(values.items()), box]), answer
+        there_values, there_box = ast.literal_eval(answer["result"])
+        assert (there_values, there_box) == (sorted(values.items()), box), (
+            f"missing {set(box) - set(there_box)}, too much {set(there_box) - set(box)}, twice "
+            f"{[number for number, count in Counter(there_box).items() if count > 1]}, "
+            f"values {set(values.items()) ^ set(there_values)}; last {[*self._entries.items()][-9:]}"
+        )
         self.counts["looks"] += 1
 
 

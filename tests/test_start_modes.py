@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import _imp
 import json
+import subprocess
 import sys
 import venv
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
-from harness import FRONT_DOOR, HOME, Session
+from harness import FRONT_DOOR, HOME, Session, wait_until
 
 Start = Callable[..., Session]
 MODES = ("console script", "by path", "as the replaced system's client", "as a module", "PYTHONPATH=.")
@@ -53,19 +56,19 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def start_in(start: Start, backend: str, mode: str, installed: Path) -> Callable[[Path], Session]:
+def start_in(start: Start, backend: str, mode: str, installed: Path) -> Callable[..., Session]:
     """Starts a session in a folder, in the mode and backend of the moment."""
 
-    def start_in(folder: Path) -> Session:
-        command, env = [sys.executable, str(FRONT_DOOR)], {}
+    def start_in(folder: Path, **env: str) -> Session:
+        command = [sys.executable, str(FRONT_DOOR)]
         if mode == "console script":
             command = [str(installed)]
         elif mode == "as the replaced system's client":
             command = [sys.executable, "-u", "-X", "utf8", str(FRONT_DOOR)]
         elif mode == "as a module":
-            command, env = [sys.executable, "-m", "json_repl_session"], {"PYTHONPATH": str(HOME)}
+            command, env["PYTHONPATH"] = [sys.executable, "-m", "json_repl_session"], str(HOME)
         elif mode == "PYTHONPATH=.":
-            env = {"PYTHONPATH": "."}
+            env["PYTHONPATH"] = "."
         return start(backend, command=command, env=env, cwd=folder)
 
     return start_in
@@ -92,7 +95,7 @@ found = {{name: getattr(importlib.import_module(name), 'MINE', None) for name in
 
 @pytest.mark.parametrize("as_packages", [False, True], ids=["modules", "packages"])
 def test_a_folder_of_the_users_own_modules_breaks_nothing_and_hides_nothing(
-    start_in: Callable[[Path], Session], tmp_path: Path, as_packages: bool
+    start_in: Callable[..., Session], tmp_path: Path, as_packages: bool
 ) -> None:
     make_hostile(tmp_path, as_packages)
     session = start_in(tmp_path)
@@ -125,8 +128,84 @@ def test_a_worker_that_crashed_in_a_folder_of_the_users_own_modules_is_replaced(
     assert session.value("import json; json.MINE") == "'json'"
 
 
+@pytest.fixture(scope="session")
+def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a module of every name that anything of ours may ever import, which ends who is not its user."""
+    folder = tmp_path_factory.mktemp("poisoned")
+    (folder / "first.py").write_text("import sys; print(*sys.modules)")
+    loaded_first = subprocess.check_output([sys.executable, "-m", "first"], cwd=folder, text=True).split()
+    # A statement of the language, and what a hook of setuptools' takes care of.
+    special = {"__future__", "distutils"}
+    names = {*sys.stdlib_module_names, "click", "orjson", "psutil", "helpers", "json_repl", "worker_manager"}
+    for name in names - {*special, *sys.builtin_module_names, *loaded_first}:
+        if not _imp.is_frozen(name):
+            (folder / f"{name}.py").write_text(
+                "import builtins\nif not hasattr(builtins, 'users_turn'): raise SystemExit('poison')\nMINE = __name__\n"
+            )
+    return folder
+
+
+USE_HELPERS = """
+h.json_write("a.json", [1])
+h.write("b.txt", "def k(): pass")
+(h.json_read("a.json"), h.run("echo b").stdout, h.parse("b.txt")[0].name, len(h.search_code("k", "b.txt")),
+ "b.txt" in h.tree("."), h.search_files("b.t*", ".") != h.list_files("."))
+"""
+
+
+def exercise(session: Session) -> None:
+    """Have a session import all that it ever does."""
+    assert session.run("print('a')")["stdout"] == "a\n"
+    failed = session.run("def f(x):\n    return '世' + (x / 0)\nf(1)")
+    assert failed["error"]["ename"] == "ZeroDivisionError" and "'世' + (x / 0)" in failed["stderr"]
+    assert sys.version_info < (3, 11) or "~~^~~" in failed["stderr"]
+    assert session.run("1 +")["error"]["ename"] == "SyntaxError"
+    assert session.run("this_is_not_there.x")["error"]["ename"] == "NameError"
+    assert session.value("async def g(): return 42\nawait g()") == "42"
+    assert session.value(USE_HELPERS) == "([1], 'b\\n', 'k', 1, True, True)"
+    late = session.run("while True: pass", timeout=0.3)
+    assert late["reason"] == "timeout" and late["session_state"]["state"] == "kept"
+    assert "g" in [row["name"] for row in session.ask("variables")["variables"]]
+    assert session.ask("history", failed=True)["entries"][0]["error"] == "ZeroDivisionError"
+    assert session.ask("status")["state"] and session.ask("describe")["methods"]
+
+
+def lose_the_worker(session: Session, code: str, reason: str) -> None:
+    """Have code take its worker down, with a child that has gone out of its reach."""
+    spawn = "import os; os.posix_spawn('/bin/sleep', ['sleep', '100'], {}, setsid=True)"
+    child = int(session.value(spawn))
+    lost = session.run(code, timeout=0.5)
+    assert (lost["reason"], lost["session_state"]["state"]) == (reason, "restored")
+    wait_until(lambda: not Path(f"/proc/{child}").exists())
+
+
+@pytest.mark.parametrize("falls_back", [False, True], ids=["", "falls back"])
+def test_nothing_of_ours_is_ever_found_in_the_users_folder(
+    start_in: Callable[..., Session], poisoned: Path, backend: str, falls_back: bool
+) -> None:
+    if falls_back and backend == "local":
+        pytest.skip("there is no worker to fall back from")
+    session = start_in(poisoned, **({"JSON_REPL_PYTHON": "/is/not/there"} if falls_back else {}))
+    exercise(session)
+    import_all = f"""
+        names = {[file.stem for file in poisoned.glob("*.py")]}
+        import builtins; builtins.users_turn = True
+        [name for name in names if getattr(__import__(name), 'MINE', None) != name]
+    """
+    assert session.value(dedent(import_all)) == "['first']"
+    exercise(session)
+    if backend == "worker" and not falls_back:
+        lose_the_worker(session, "os.abort()", "crash")
+        lose_the_worker(session, "import _signal; _signal.signal(2, _signal.SIG_IGN)\nwhile True: pass", "timeout")
+        exercise(session)
+    session.ask("reset")
+    exercise(session)
+    answers, stderr, status = session.finish()
+    assert (answers, status) == ([], 0) and (falls_back or stderr == "")
+
+
 def test_top_level_await_uses_the_real_asyncio_unless_the_user_has_one(
-    start_in: Callable[[Path], Session], tmp_path: Path
+    start_in: Callable[..., Session], tmp_path: Path
 ) -> None:
     (tmp_path / "selectors.py").write_text("MINE = 1\n")
     (tmp_path / "json.py").write_text("MINE = 1\n")
@@ -136,7 +215,27 @@ def test_top_level_await_uses_the_real_asyncio_unless_the_user_has_one(
     assert session.value("import asyncio\nasyncio.run(f())") == "42"
 
 
-def test_each_way_to_start_behaves_alike(start_in: Callable[[Path], Session], tmp_path: Path) -> None:
+def test_a_thread_of_the_users_imports_its_own_while_an_error_is_told(
+    start: Start, backend: str, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text("x = 42\n")
+    session = start(backend, cwd=tmp_path)
+    code = """
+        import threading
+        found = []
+        class Loader:
+            def get_source(self, name):  # which is asked for the line that failed
+                thread = threading.Thread(target=lambda: found.append(__import__("own").x))
+                thread.start()
+                thread.join()
+                return "the line"
+        exec(compile("1 / 0", "generated.py", "exec"), {"__name__": "generated", "__loader__": Loader()})
+    """
+    assert "the line" in session.run(dedent(code))["stderr"]
+    assert session.value("found") == "[42]"
+
+
+def test_each_way_to_start_behaves_alike(start_in: Callable[..., Session], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("x = 41\n")
     session = start_in(tmp_path)
     session.send({"id": 1, "code": "import mine, sys, os; mine.x + 1"})
@@ -150,9 +249,7 @@ def test_each_way_to_start_behaves_alike(start_in: Callable[[Path], Session], tm
     assert session.finish() == ([], "", 0)
 
 
-def test_a_folder_made_or_entered_later_is_where_imports_look(
-    start_in: Callable[[Path], Session], tmp_path: Path
-) -> None:
+def test_a_folder_made_or_entered_later_is_where_imports_look(start_in: Callable[..., Session], tmp_path: Path) -> None:
     (tmp_path / "later").mkdir()
     (tmp_path / "later" / "helpers.py").write_text("MINE = 7\n")
     session = start_in(tmp_path)

@@ -1,21 +1,37 @@
 """Both sides: whose modules an import finds, ours or the user's.
 
 The user's folder may hold a `json.py` or a `helpers.py`. Our imports must never find those, and the user's imports must
-find just those. So user code gets the search path that Python would have given it (the current folder first), our own
-imports use a path without that folder, and a module of ours that the user's folder has too leaves `sys.modules`.
+find just those. So there are two search paths:
+
+    ours    Python's library, our house, installed packages; the current folder is not in it, under no name
+    user's  what Python would have given a script in the current folder, and our house last
+
+A process begins with ours (`take_over`) and keeps it until user code runs in it (`let_user_in`); from then on what we
+import late we import ``with ours()``. A module of ours that the user's path has too leaves `sys.modules` meanwhile.
+
+The first module that either side imports: so it imports nothing that Python has not loaded yet.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from _frozen_importlib import module_from_spec
+from _frozen_importlib_external import PathFinder, spec_from_file_location
+from _thread import get_ident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import ModuleType
     from typing import Any
 
 HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # where the front door lies
+
+_LIBRARY = os.path.dirname(os.__file__)
+_LIBRARIES = (_LIBRARY, os.path.join(_LIBRARY, "lib-dynload"))
+_PACKAGES = ("site-packages", "dist-packages")
+_OUR_NAMES = frozenset({"helpers", "json_repl", "json_repl_session", "subprocess_worker", "worker_manager"})
 
 # What Python itself has loaded before the first line of any script: nobody's folder can replace these.
 _PYTHONS_OWN = frozenset(sys.builtin_module_names) | {
@@ -34,46 +50,107 @@ _PYTHONS_OWN = frozenset(sys.builtin_module_names) | {
     ),
     *("posixpath", "genericpath", "ntpath", "sitecustomize", "usercustomize", "_sitebuiltins"),
 }
+# But the front door, which nobody of us imports.
+_WE_IMPORT = (sys.stdlib_module_names | _OUR_NAMES | {"click", "orjson", "psutil"}) - _PYTHONS_OWN
+_WE_IMPORT -= {"json_repl_session"}
 
+_given: list[str] | None = None  # the path that Python has started with; None in somebody else's program
 _our_path: list[str] = []
+_shared = True  # there is other code than ours in this process
 _stash: dict[str, ModuleType] = {}  # ours, hidden from user code, e.g. {"json": <module 'json'>}
+_active: ours | None = None  # the outermost ``with ours():`` that is under way
+_known: dict[str, ModuleType] = {}  # those of `sys.modules` that are ours, as it takes time to find out
+
+
+def take_over(path: list[str]) -> None:
+    """All imports in this process are ours, until `let_user_in`. `path` is the one that Python has started with."""
+    global _given, _our_path, _shared
+    _given = path[:]
+    script = os.path.dirname(os.path.realpath(sys.argv[0]))
+    if path and os.path.realpath(path[0]) == script:  # Python put it there for the script, which user code is not
+        del _given[0]
+    _our_path = sys.path = our_path(path)
+    _shared = False
+    sys.modules.update(_stash)
+
+
+def let_user_in() -> None:
+    """User code runs in this process from now on: imports are the user's, but those ``with ours()``."""
+    global _shared
+    _shared = True
+    sys.path = users_path(_given or [])
+    sys.meta_path.insert(0, _UsersHook())
+    _hide(sys.modules)
+
+
+def our_path(path: list[str]) -> list[str]:
+    """`path` as our own imports need it."""
+    here = _stat(".")
+    others = [
+        entry
+        for entry in path
+        if isinstance(entry, str) and entry not in ("", HOME, *_LIBRARIES)
+        # Whoever starts a session among the packages has not written them.
+        if os.path.basename(entry) in _PACKAGES or _stat(entry) != here
+    ]
+    return [*(entry for entry in path if entry in _LIBRARIES), HOME, *others]
 
 
 def users_path(path: list[str]) -> list[str]:
     """`path` as user code shall see it: the current folder first; our checkout last, but no other Python's packages."""
     rest = [entry for entry in path if entry]
-    if HOME not in rest and os.path.basename(HOME) not in ("site-packages", "dist-packages"):
+    if HOME not in rest and os.path.basename(HOME) not in _PACKAGES:
         rest.append(HOME)
     return ["", *rest]
-
-
-def set_users_path(path: list[str]) -> None:
-    """Install the search path of user code, and hide from it what its own folder replaces."""
-    global _our_path
-    _our_path = _without_users_folder(path)
-    sys.path[:] = users_path(path)
-    _hide()
-
-
-def _without_users_folder(path: list[str]) -> list[str]:
-    here = os.getcwd() if _cwd_exists() else None
-    return [*(entry for entry in path if entry not in ("", ".", here, HOME)), HOME]
 
 
 class ours:  # noqa: N801
     """``with ours():`` imports find our modules and the real standard library, whatever user code did to either."""
 
     def __enter__(self) -> None:
-        self._theirs_path = sys.path
+        global _active, _our_path
+        if _active is not None:
+            return
+        if _given is None:  # that program may have changed its path
+            _our_path = our_path(sys.path)
         self._theirs = {name: sys.modules.pop(name) for name in _replaced_by_user()}
         sys.modules.update(_stash)
-        sys.path = _our_path or _without_users_folder(sys.path)
+        self._count = len(sys.modules)
+        self.thread = get_ident()
+        self.path, sys.path, _active = sys.path, _our_path, self
 
     def __exit__(self, *exc_info: object) -> None:
-        sys.path = self._theirs_path
-        if _our_path:
-            _hide()
+        if _active is self:
+            self.leave()
+
+    def leave(self) -> None:
+        """Let imports find what is the user's again."""
+        global _active
+        sys.path, _active = self.path, None
+        if _shared:
+            _hide(sys.modules if len(sys.modules) != self._count else ())
         sys.modules.update(self._theirs)
+
+
+def end_ours() -> None:
+    """Do what ``with ours():`` of this thread has not done, if an interrupt came in the middle of its end."""
+    if _active is not None and _active.thread == get_ident():
+        _active.leave()
+
+
+class _UsersHook:
+    """An import hook for what the path alone cannot give user code."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Part of the import system: the user's module, where Python would find ours."""
+        if path is not None:
+            return None
+        if _active is not None:  # which is no business of the user's other threads
+            return None if _active.thread == get_ident() else PathFinder.find_spec(name, _active.path)
+        if name in _OUR_NAMES:
+            # Python prefers any package with an __init__.py to a folder without, wherever they are on the path.
+            return PathFinder.find_spec(name, [entry for entry in sys.path if entry != HOME])
+        return None
 
 
 def keep(module: ModuleType) -> Any:
@@ -89,62 +166,71 @@ def load_private(name: str, folder: str) -> ModuleType:
     Raises:
         Exception: whatever its import raises.
     """
-    from importlib.machinery import ModuleSpec, SourceFileLoader
-
     if name in sys.modules:
         return sys.modules[name]
-    file = os.path.join(HOME, folder, "__init__.py")
-    loader = SourceFileLoader(name, file)
-    spec = ModuleSpec(name, loader, origin=file, is_package=True)
-    spec.submodule_search_locations = [os.path.dirname(file)]
-    spec.has_location = True
-    module = type(sys)(name)
-    module.__spec__, module.__loader__, module.__package__ = spec, loader, name
-    module.__file__, module.__path__ = file, list(spec.submodule_search_locations)
-    sys.modules[name] = module
+    home = os.path.join(HOME, folder)
+    spec: Any = spec_from_file_location(name, os.path.join(home, "__init__.py"), submodule_search_locations=[home])
+    module = sys.modules[name] = module_from_spec(spec)
     try:
         with ours():
-            loader.exec_module(module)
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return module
 
 
-def _hide() -> None:
-    for name in [name for name in sys.modules if "." not in name]:
-        if name not in _PYTHONS_OWN and name not in _stash and _in_users_folder(name):
-            for found in [key for key in sys.modules if key == name or key.startswith(name + ".")]:
-                _stash[found] = sys.modules[found]
+def _hide(names: Iterable[str]) -> None:
+    """Put away those modules of ours in whose place user code gets its own: of `names`, and all that were before."""
+    new = sorted(name for name in names if name.partition(".")[0] in _WE_IMPORT)  # a package before what is in it
+    folders = _users_folders() if new else []
+    for name in new:
+        top = name.partition(".")[0]
+        if top in _stash or (top == name and _is_ours(name) and any(_holds(folder, name) for folder in folders)):
+            _stash[name] = sys.modules[name]
     for name, module in _stash.items():
         if sys.modules.get(name) is module:
             del sys.modules[name]
 
 
-def _in_users_folder(name: str) -> bool:
-    if _cwd_exists() and os.path.realpath(os.getcwd()) == os.path.realpath(HOME):
-        return False
-    return os.path.exists(name + ".py") or os.path.exists(os.path.join(name, "__init__.py"))
+def _users_folders() -> list[str]:
+    """Those of the user's path whose modules go before the standard library's."""
+    path = sys.path[: sys.path.index(_LIBRARY)] if _LIBRARY in sys.path else sys.path[:1]
+    home = _stat(HOME)
+    folders = [entry or "." for entry in path if isinstance(entry, str) and entry not in _LIBRARIES]
+    return [folder for folder in folders if os.path.isdir(folder) and _stat(folder) != home]
+
+
+def _holds(folder: str, name: str) -> bool:
+    module = os.path.join(folder, name)
+    return os.path.exists(module + ".py") or os.path.exists(os.path.join(module, "__init__.py"))
 
 
 def _replaced_by_user() -> list[str]:
-    """Names of the standard library, or ours, under which user code put something else into `sys.modules`."""
-    library = os.path.dirname(os.__file__)
-    found = []
-    for name, module in list(sys.modules.items()):
-        top = name.partition(".")[0]
-        if top in _PYTHONS_OWN or (top not in sys.stdlib_module_names and top not in _stash):
-            continue
-        spec = getattr(module, "__spec__", None)
-        origin = getattr(spec, "origin", None)
-        if spec is None or (origin and origin not in ("built-in", "frozen") and not origin.startswith(library)):
-            found.append(name)
-    return found
+    """Names that we import, under which user code put something else into `sys.modules`."""
+    modules = sys.modules
+    loaded = _WE_IMPORT.intersection(modules)
+    tops = {name for name in loaded if _known.get(name) is not modules[name] and not _is_ours(name)}
+    return [name for name in list(sys.modules) if name.partition(".")[0] in tops] if tops else []
 
 
-def _cwd_exists() -> bool:
-    try:
-        os.getcwd()
-    except OSError:
+def _is_ours(name: str) -> bool:
+    """Whether a module that is loaded, no submodule, comes from where our imports look."""
+    module = sys.modules[name]
+    origin = getattr(getattr(module, "__spec__", None), "origin", None)
+    if not isinstance(origin, str):
         return False
+    folder = os.path.dirname(origin)
+    if origin not in ("built-in", "frozen") and folder not in _our_path and os.path.dirname(folder) not in _our_path:
+        return False
+    _known[name] = module
     return True
+
+
+def _stat(folder: str) -> object:
+    """What tells whether two folders are the same, under whatever names; None for one that is not there."""
+    try:
+        found = os.stat(folder)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino

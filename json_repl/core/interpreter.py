@@ -15,7 +15,7 @@ from time import perf_counter
 
 from json_repl.core import forks, sources
 from json_repl.core import outcome as ends
-from json_repl.core.imports import ours
+from json_repl.core.imports import end_ours, ours
 from json_repl.core.outcome import Outcome, safe_text
 from json_repl.core.tracebacks import explain, without_text
 
@@ -60,6 +60,7 @@ class Interpreter:
         self._base = base
         self._flags = _TOP_LEVEL_AWAIT
         self._compiled: dict[tuple[str, int], tuple[CodeType | None, CodeType | None]] = {}
+        self._asyncio: Any = None  # the module, once it is needed, and the session's loop
         self._event_loop: Any = None
         self._tracers: tuple[Any, Any] = (None, None)  # user code's, from sys.settrace and sys.setprofile
         self._names: list[str] = []
@@ -137,8 +138,7 @@ class Interpreter:
         loop = self._event_loop
         if loop is None or loop.is_closed():
             return False
-        import asyncio
-
+        asyncio = self._asyncio  # not by an import, which may find the user's by now
         waits_for_files = len(loop._selector.get_map()) > 1  # more than the loop's own pipe
         return bool(asyncio.all_tasks(loop) or loop._scheduled or loop._ready or waits_for_files)
 
@@ -223,14 +223,9 @@ class Interpreter:
                     continue
 
     def _await(self, coroutine: Any) -> object:
-        with ours():
-            import asyncio
-            import selectors
         if self._event_loop is None or self._event_loop.is_closed():
-            # epoll would be shared with copies of this process; poll has no state in the kernel.
-            self._event_loop = asyncio.SelectorEventLoop(selectors.PollSelector())
-            asyncio.set_event_loop(self._event_loop)
-        loop = self._event_loop
+            self._make_event_loop()
+        asyncio, loop = self._asyncio, self._event_loop
         task = loop.create_task(coroutine)
         try:
             return loop.run_until_complete(task)
@@ -245,6 +240,16 @@ class Interpreter:
             except _Everything as ended:
                 error.__traceback__ = ended.__traceback__
             raise error from None
+
+    def _make_event_loop(self) -> None:
+        with ours():
+            import asyncio
+            import selectors
+
+            # epoll would be shared with copies of this process; poll has no state in the kernel.
+            loop = asyncio.SelectorEventLoop(selectors.PollSelector())
+            asyncio.set_event_loop(loop)
+        self._asyncio, self._event_loop = asyncio, loop
 
     # -- compiling ---------------------------------------------------------------------------------------------------
 
@@ -320,6 +325,7 @@ class Interpreter:
         except BaseException:
             pass  # an interrupt that came when all was said
         self.running = 0
+        end_ours()
         self.surroundings.leave()
 
     # -- the namespace -----------------------------------------------------------------------------------------------

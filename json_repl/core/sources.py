@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import linecache
 
+from json_repl.core.imports import ours
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
@@ -102,7 +104,8 @@ def _after_load(loader: Any, then: Any) -> None:
 
 def _defined_in(cls: type) -> str | None:
     """The newest request whose source defines a class of this name."""
-    import ast
+    with ours():
+        import ast
 
     wanted = cls.__qualname__.rpartition(".")[2]
     functions = [value.__code__ for value in vars(cls).values() if hasattr(value, "__code__")]

@@ -60,8 +60,11 @@ class _LazyHelpers(type(sys)):  # type: ignore[misc]
         loaded = self.__dict__.get("_loaded")
         if loaded is None:
             loaded = self.__dict__["_loaded"] = load_private(PRIVATE_NAME, "helpers")
-            for problem in loaded.add_modules((self._further or "").split(os.pathsep)) if self._further else ():
-                self._warn(problem)
+            if self._further:
+                with ours():
+                    add_modules = loaded.add_modules
+                for problem in add_modules(self._further.split(os.pathsep)):
+                    self._warn(problem)
         return loaded
 
     def __getattr__(self, name: str) -> Any:

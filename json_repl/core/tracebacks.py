@@ -51,8 +51,9 @@ def explain(error: BaseException, source: str) -> Error:
     trace = _without_ours(_genuine(error, "__traceback__"))
     report = _traceback.TracebackException(type(error), error, trace, lookup_lines=False)
     _leave_out_our_frames(report)
-    # Not by another str(error): one that hangs was interrupted once.
-    return Error(_name(error), report._str, list(report.format()))
+    with ours():  # as it imports what it needs for this when it needs it
+        lines = list(report.format())
+    return Error(_name(error), report._str, lines)  # not by another str(error): one that hangs was interrupted once
 
 
 def without_text(error: BaseException, why: BaseException) -> Error:

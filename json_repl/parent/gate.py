@@ -16,6 +16,8 @@ from os import listdir, read, write
 from signal import SIG_BLOCK, SIGINT, pthread_kill, pthread_sigmask, valid_signals
 from time import monotonic, sleep
 
+from json_repl.core.imports import ours
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,8 +92,8 @@ class Gate:
             self._open = False
             self._next_interrupt = None
             if self._quiet is not None:
-                import warnings
-
+                with ours():
+                    import warnings
                 if self._quiet in warnings.filters:
                     warnings.filters.remove(self._quiet)  # type: ignore[attr-defined]
                 self._quiet = None
@@ -125,8 +127,8 @@ class Gate:
     def _start_quietly(self) -> None:
         # Python 3.13 alone looks for threads after this, and would warn of ours; of the user's it shall.
         if sys.version_info[:2] == (3, 13) and _count_threads() == 1:
-            import warnings
-
+            with ours():
+                import warnings
             warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
             self._quiet = warnings.filters[0]
         self._start()

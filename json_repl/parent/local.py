@@ -12,6 +12,7 @@ from _thread import get_ident
 
 from json_repl.core import forks, log, streams, tracebacks
 from json_repl.core import outcome as ends
+from json_repl.core.imports import ours
 from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import Error, Outcome
 from json_repl.core.output import PAGE_BYTES, OutputBuffer, OutputReader
@@ -169,7 +170,8 @@ class LocalBackend:
 
 
 def _in_main_thread() -> bool:
-    import threading
+    with ours():
+        import threading
 
     return get_ident() == threading.main_thread().ident
 
