@@ -121,9 +121,18 @@ def execute_code(
             finish(error)
         else:
             seconds = DEFAULT_TIMEOUT if limit is None else limit
-            options.update(timeout=seconds, retries=retries, always=policy == "always", dry_run=dry_run)
-            options.update(execution_count=session.execution_count, undoes_errors=on_error == "rollback")
-            manager.start(number, code, finish, **options)
+            manager.start(
+                number,
+                code,
+                finish,
+                **options,
+                timeout=seconds,
+                retries=retries,
+                always=policy == "always",
+                dry_run=dry_run,
+                undoes_errors=on_error == "rollback",
+                execution_count=session.execution_count,
+            )
     else:
         finish(execute_locally(code, number, limit, **options))
     while done is None and not answers:
@@ -180,8 +189,8 @@ def get_local_backend() -> LocalBackend:
             imports.let_user_in()
         if USE_SUBPROCESS_WORKER:  # the session has fallen back
             with imports.ours():
-                from json_repl import processes
-            processes.expect_other_children()
+                from json_repl import leftovers
+            leftovers.expect_other_children()
         session.local = LocalBackend(
             session.settings.helpers,
             lambda *question: session.history.answer([str(part) for part in question]),
@@ -299,9 +308,9 @@ def _start_worker_early() -> None:
         get_worker_manager().prepare()
     except WorkerUnavailable:
         return  # the first request tells
-    from json_repl import processes
+    from json_repl import leftovers
 
-    processes.adopt_orphans()
+    leftovers.adopt_orphans()
 
 
 def _handle_signals(session: Session, server: Server, on_terminal: bool) -> None:

@@ -19,8 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from json_repl.core.changes import Look
-
 if __name__ == "__main__":
     # Before any import that a user's folder could answer: what knows how to go round that, found in our house alone.
     _path, sys.path = sys.path, [os.path.dirname(os.path.abspath(__file__))]
@@ -39,7 +37,7 @@ from time import process_time
 from json_repl.core import forks, log, streams, tracebacks, wire
 from json_repl.core.errors import WireError
 from json_repl.core.interpreter import Interpreter, handle_interrupts
-from json_repl.core.outcome import CRASH, Error, Outcome
+from json_repl.core.outcome import CRASH, INTERRUPTED, Error, Outcome
 from json_repl.core.output import PAGE_BYTES, OutputBuffer
 from json_repl.core.snapshot import CLONE, COPY, FAILED, PRISTINE, TRIAL, Parking
 from json_repl.core.streams import poll_anyhow
@@ -172,12 +170,10 @@ class Worker:
         # Only the parent writes here, so its marshal can be trusted.
         if kind == wire.REQUEST:
             number, source, filename, silent, compares = _loads(payload)
-            before = self._look() if compares else None
             self._capture.begin(number)
             self._capture.buffer.note_cpu(process_time())
-            outcome = self._interpreter.run(number, source, filename, silent=silent)
-            if before is not None:
-                outcome.changes = before.changes(self._look())
+            run = self._run_and_compare if compares else self._interpreter.run
+            outcome = run(number, source, filename, silent=silent)
             if self._parking.mode == "always" and self._parking.park(number) is COPY:
                 return  # its answer has left long ago
             answer = outcome.to_frame()
@@ -187,14 +183,25 @@ class Worker:
             number, anew = _loads(payload)
             if (anew or not self._parking.holds(number)) and self._parking.park(number) is FAILED:
                 self.send(wire.FAILURE, wire.pack_texts(["the system gives no process for it"]))
+        elif kind == wire.SYNC:
+            self.send(wire.SYNC, b"")
         elif kind == wire.CALL:
             method, params = _loads(payload)
             self.send(wire.RESULT, wire.pack_texts(getattr(self._interpreter, method)(**params)))
 
-    def _look(self) -> Look:
+    def _run_and_compare(self, number: int, source: str, filename: str | None, *, silent: bool) -> Outcome:
+        """Run code, and tell which names it changes. To look at them runs code of the user's, which may hang."""
         with imports.ours():
             from json_repl.core.changes import Look
-        return Look(self._interpreter.user_items())
+        interpreter = self._interpreter
+        before = interpreter.interruptible(number, lambda: Look(interpreter.user_items()))
+        if before is None:
+            evalue = "interrupted while the names were looked at, before the code ran"
+            return Outcome(INTERRUPTED, Error("KeyboardInterrupt", evalue, [f"KeyboardInterrupt: {evalue}\n"]))
+        outcome = interpreter.run(number, source, filename, silent=silent)
+        after = interpreter.interruptible(number, lambda: Look(interpreter.user_items()))
+        outcome.changes = None if after is None else before.changes(after)
+        return outcome
 
     def _fail(self, kind: int, error: Exception) -> None:
         evalue = f"the worker failed inside: {error!r}"

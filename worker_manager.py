@@ -79,6 +79,7 @@ class WorkerManager:
         self._options: dict[str, Any] = {**source, **limits}
         self.lineage = Lineage(self, loop or Loop(), source, **limits, past=past, role=role)
         self._turn: Turn | None = None
+        self._waiting: Turn | None = None  # for a copy of the state, before it runs
         self._call: tuple[bytes, Callable[[object], None]] | None = None
         self._numbers = 0
         self._oom_count = OutOfMemoryCount()
@@ -106,6 +107,7 @@ class WorkerManager:
         assert self._turn is None, "a worker runs one request at a time"
         turn = Turn(number, code, done, **options)
         if turn.dry_run or turn.undoes_errors:
+            self._waiting = turn
             self.lineage.at_present(lambda copy: self._start_from(copy, turn))
         else:
             self._turn = turn
@@ -113,13 +115,20 @@ class WorkerManager:
 
     def _start_from(self, copy: Snapshot | str, turn: Turn) -> None:
         if isinstance(copy, str):
+            self._waiting = None
             turn.done(not_run(copy))
         elif turn.dry_run:
             travel.run_in_a_copy(self, copy, turn)
         else:
             turn.undoes_to = copy.number
+            self.begins(turn)
             self._turn = turn
             self._proceed()
+
+    def begins(self, turn: Turn) -> None:
+        """A turn that has waited for a copy of the state goes on."""
+        assert turn is self._waiting
+        self._waiting = None
 
     def execute(self, code: str, timeout: float | None = 30.0) -> Outcome:
         """Run `code` and wait for its end. `timeout` is in seconds.
@@ -143,6 +152,13 @@ class WorkerManager:
 
     def interrupt(self, number: int | None = None) -> bool:
         """Raise KeyboardInterrupt in the request that runs (only if it is `number`, when given); False if none does."""
+        waiting = self._waiting
+        if waiting is not None and number in (None, waiting.number):
+            self._waiting = None
+            self.lineage.forget_wants()
+            self._drop_trial()
+            waiting.done(not_run("it was interrupted before"))
+            return True
         if self.trial is not None:
             return self.trial.interrupt(number)
         turn, link = self._turn, self.lineage.link
@@ -185,6 +201,11 @@ class WorkerManager:
         """As `stop`, but return at once, and call `done` when it is gone."""
         self._drop_trial()
         self.lineage.close(done, seconds)
+
+    def discard(self, done: Callable[[], None]) -> None:
+        """End the worker and all that it has started at once; `done` is called when it is gone."""
+        self._drop_trial()
+        self.lineage.discard(done)
 
     def _drop_trial(self) -> None:
         if self.trial is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from json_repl import memory, processes
+from json_repl import leftovers, memory
 from json_repl.core import log, wire
 from json_repl.core.snapshot import KEEPER, PRISTINE, SUCCESSOR
 from json_repl.loop import Loop
@@ -83,6 +83,8 @@ class Lineage:
         self._shelf.on_gone = self._replace
         self._supply = Supply(self, loop, self._shelf, source, role)
         self._then: Callable[[Snapshot | None], None] | None = None  # what comes first when the next worker is ready
+        self._settling: Callable[[], None] | None = None  # who waits for the copies that are on their way
+        self._synced = False  # the worker has begun no more of them meanwhile
         self._wants: Callable[[Snapshot | str], None] | None = None  # who waits for a copy of the present
 
     @property
@@ -114,7 +116,7 @@ class Lineage:
         """The worker has answered something."""
         self._supply.has_served = True
         self._shelf.settle_early(answered=True)
-        processes.reap_orphans()
+        leftovers.reap()
 
     def state(self) -> dict[str, object]:
         """For people who ask how it is."""
@@ -150,6 +152,28 @@ class Lineage:
         if self._wants is then:
             self._give_copy("no copy of the state came in time")
 
+    def when_settled(self, then: Callable[[], None]) -> None:
+        """Call `then` once all copies have reported that were made of the states until now."""
+        if not self.ready or self.link is None:  # and then there is nobody who makes any
+            then()
+            return
+        self._settling, self._synced = then, False
+        self.link.send(wire.SYNC)
+        self.loop.call_in(PARK_SECONDS, lambda: self._settle(then))
+
+    def _settle(self, then: Callable[[], None] | None) -> None:
+        if then is not None and self._settling is then:
+            self._settling = None
+            then()
+
+    def _look_whether_settled(self) -> None:
+        if self._synced and (self.link is None or not self.link.copies_on_their_way):
+            self._settle(self._settling)
+
+    def forget_wants(self) -> None:
+        """Nobody waits for a copy of the present any more."""
+        self._wants = None
+
     def _give_copy(self, copy: Snapshot | str) -> None:
         wants, self._wants = self._wants, None
         if wants is not None:
@@ -157,7 +181,11 @@ class Lineage:
 
     def return_to(self, snapshot: Snapshot, arrived: Callable[[Snapshot | None], None]) -> None:
         """Go back; `arrived` is told where to: to an older state, where `snapshot` could not be had any more."""
-        self._end_worker()
+        link = self._supply.let_go()
+        if link is not None:
+            link.abandon()
+            if link.process is not None:
+                self._supply.end_what_is_left(link.process.pid)
         self.epoch += 1
         self._then = arrived
         self._supply.revive(snapshot)
@@ -212,7 +240,7 @@ class Lineage:
         if link is not None and link.process is not None:
             link.kill()
             link.process.reap(wait=True)
-            processes.end_all(link.process.pid)
+            self._supply.end_all(link.process.pid)
         self._shelf.clear()
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
@@ -230,7 +258,7 @@ class Lineage:
             if link is not None:
                 patience.cancel()
                 if link.process is not None:
-                    processes.end_all(link.process.pid)
+                    self._supply.end_all(link.process.pid)
             self._shelf.clear()  # last, as the keeper is among them
             done()
 
@@ -240,17 +268,20 @@ class Lineage:
             patience = self.loop.call_in(seconds, link.kill)
             link.bid_farewell(ended)
 
-    def discard(self) -> None:
-        """End the worker and let go of all copies, at once; nothing of it is heard any more."""
-        self._end_worker()
-        self._shelf.clear()
-
-    def _end_worker(self) -> None:
+    def discard(self, done: Callable[[], None] = lambda: None) -> None:
+        """End the worker and let go of all copies, at once; nothing is heard any more but that all are `done`."""
         link = self._supply.let_go()
-        if link is not None:
-            link.abandon()
-            if link.process is not None:
-                self._supply.end_what_is_left(link.process.pid)
+
+        def ended() -> None:
+            if link is not None and link.process is not None:
+                self._supply.end_all(link.process.pid)
+            done()
+
+        if link is None:
+            ended()
+        else:
+            link.abandon(ended)
+        self._shelf.clear()
 
     # -- news of the supply ------------------------------------------------------------------------------------------
 
@@ -259,6 +290,7 @@ class Lineage:
         if origin is not None or self.past.requests:
             self.past.loss = self.past.return_to(origin)
         self._arrive(origin)
+        self._settle(self._settling)
         if self.ready:
             self._owner.on_ready()
             if self._wants is not None:
@@ -269,6 +301,7 @@ class Lineage:
         if self.past.requests:
             self.past.loss = self.past.return_to(None)
         self._arrive(None)
+        self._settle(self._settling)
         self._give_copy(f"there is no worker: {why}")
         self._owner.on_given_up(why)
 
@@ -296,11 +329,12 @@ class Lineage:
         if snapshot.number == KEEPER:
             self._shelf.keep_keeper(snapshot)
             return
-        is_early = self.link is not None and self.link.busy == snapshot.number
+        is_early = self.link is not None and self.link.busy == snapshot.number > 0
         (self._shelf.add_early if is_early else self._shelf.add)(snapshot)
         self._measure_in(MEASURE_SECONDS)
         if snapshot.number == self.past.present:
             self._give_copy(snapshot)
+        self._look_whether_settled()
 
     def _replace(self, gone: Snapshot) -> None:
         """A copy was ended from outside: have another one made of what can be had again."""
@@ -331,6 +365,9 @@ class Lineage:
         """A frame of the worker."""
         if kind == wire.FAILURE and self._wants is not None:
             self._give_copy(f"no copy of the state can be made: {wire.unpack_texts(payload)[0]}")
+        elif kind == wire.SYNC:
+            self._synced = True
+            self._look_whether_settled()
         else:
             self._owner.on_frame(kind, payload)
 

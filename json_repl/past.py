@@ -66,14 +66,16 @@ class Past:
         self.requests.clear()
         return {"state": ends.LOST, "lost_names": names, "lost_count": count}
 
+    def is_present(self, to: str | float | None, steps: int | None) -> bool:
+        """Whether it is the present state that `find` would look for."""
+        return steps == 0 or to in (f"e{self.present}", self.execution_count())
+
     def find(self, to: str | float | None, steps: int | None) -> Snapshot:
         """The copy of a state that a client names: by execution_id or execution_count, or by how many requests ago.
 
         Raises:
             InvalidParams: there is none; the text says which there are.
         """
-        if (to is None) == (steps is None):
-            raise InvalidParams("say where to: either 'to' (an execution_id or an execution_count) or 'steps'.")
         ago = None if steps is None else self._number_before(steps)
         for snapshot in self.shelf:
             if to in (f"e{snapshot.number}", self._execution_count(snapshot)) or snapshot.number == ago:

@@ -1,4 +1,4 @@
-"""Parent side: processes. Start one with its files, know when it ends, stop it, and end all that it started."""
+"""Parent side: processes. Start one with its files, hold it, know when and how it has ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from json_repl.core.imports import ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 KILL_SECONDS = 2.0  # for killed processes to be gone; one that sits in the kernel is not waited for any longer
@@ -25,9 +25,7 @@ _FIRST_CHILD_FD = 200  # out of the way of what user code opens, and closes
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of what the system tells
 _LONGEST_COMMAND = 200  # characters
 
-_adopting = False  # orphans become our children
-_has_children_of_its_own = False  # user code that runs in this process has children too, which are not ours to touch
-_workers: set[int] = set()  # pids of processes that somebody holds
+_held: set[int] = set()  # pids of processes that somebody holds
 
 
 def why_unsupported() -> str | None:
@@ -41,8 +39,13 @@ def why_unsupported() -> str | None:
 
 
 def hold(pid: int) -> None:
-    """A process of ours that `end_family` spares; see `reap_held`."""
-    _workers.add(pid)
+    """A process that nobody else ends or reaps; see `reap_held`."""
+    _held.add(pid)
+
+
+def is_held(pid: int) -> bool:
+    """Whether somebody holds a process."""
+    return pid in _held
 
 
 def reap_held(pid: int, *, wait: bool = False) -> bool:
@@ -58,7 +61,7 @@ def reap_held(pid: int, *, wait: bool = False) -> bool:
             return False
     except (ChildProcessError, ProcessLookupError):  # not our child: who it is a child of reaps it
         pass
-    _workers.discard(pid)
+    _held.discard(pid)
     return True
 
 
@@ -67,7 +70,7 @@ class Process:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        _workers.add(pid)
+        _held.add(pid)
         self.end_fd, self._kqueue = _watch_end(pid)
         self.usage = (0.0, 0)  # seconds of CPU and bytes of memory that it took, once it is reaped
         self._status: int | None = None
@@ -99,7 +102,7 @@ class Process:
             except ChildProcessError:  # somebody else has reaped it: that it ended is all that can be known
                 self._status = 255
         if self._status is not None:
-            _workers.discard(self.pid)
+            _held.discard(self.pid)
         return self._status
 
     def close(self) -> None:
@@ -126,16 +129,14 @@ def _watch_end(pid: int) -> tuple[int, object]:
 
 def family(pid: int) -> list[dict[str, object]]:
     """All that a process has started, and what those have: ``[{"pid": 12, "command": "sleep 100"}]``."""
-    psutil = _psutil()
-    if psutil is None:
-        return []
+    library = psutil()
     found: list[dict[str, object]] = []
-    try:
-        for child in psutil.Process(pid).children(recursive=True):
-            with child.oneshot():
+    if library is not None:
+        try:
+            for child in library.Process(pid).children(recursive=True):
                 found.append({"pid": child.pid, "command": " ".join(child.cmdline())[:_LONGEST_COMMAND]})
-    except psutil.Error:  # it has just ended
-        pass
+        except library.Error:  # it has just ended
+            pass
     return found
 
 
@@ -190,82 +191,8 @@ def signal_name(code: int) -> str | None:
         return f"signal {-code}"
 
 
-def adopt_orphans() -> None:
-    """Become the parent of what a dead worker leaves behind, so that it can be found and ended. Linux only."""
-    global _adopting
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-
-    set_child_subreaper = 36
-    _adopting = ctypes.CDLL(None, use_errno=True).prctl(set_child_subreaper, 1, 0, 0, 0) == 0
-    if not _adopting:
-        log.debug(f"orphans of a worker cannot be adopted: {errno.errorcode.get(ctypes.get_errno(), '?')}")
-
-
-def expect_other_children() -> None:
-    """User code runs in this process from now on: no child is killed or reaped any more because nobody knows it."""
-    global _has_children_of_its_own
-    _has_children_of_its_own = True
-
-
-def leaves_something(pid: int) -> bool:
-    """Whether a process that has ended may have left others behind; cheap, and never wrong with False."""
-    try:
-        os.killpg(pid, 0)
-        return True
-    except ProcessLookupError:
-        pass
-    except PermissionError:
-        return True
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
-
-
-def end_group(pid: int) -> None:
-    """Kill what is left in the process group of a worker that has ended; its parked copies are not in it."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
-
-
-def end_orphans(dead: set[int], born_before: int | None = None) -> None:
-    """Kill what `dead` workers have left behind: in the sessions that they led, and what has become our child by that.
-
-    Of our children younger than `born_before` (see `birth`) none is killed: a copy that a live worker makes is one.
-    """
-    own_pid, own_session = os.getpid(), os.getsid(0)
-    may_be_orphans = _adopting and not _has_children_of_its_own
-
-    def is_left(process: Any) -> bool:
-        session = os.getsid(process.pid)
-        orphan = may_be_orphans and session != own_session and process.ppid() == own_pid
-        return session in dead or (orphan and (born_before is None or birth(process.pid) <= born_before))
-
-    _kill_all(is_left)
-
-
-def end_all(pid: int) -> None:
-    """Kill all that the last worker, which has ended, has left behind."""
-    end_group(pid)
-    if leaves_something(pid):
-        end_orphans({pid})
-
-
-def birth(pid: int) -> int:
-    """When a process began, in the system's ticks since its own start; 0 if it has ended."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except OSError:
-        return 0
-
-
-def _psutil() -> Any:
+def psutil() -> Any:
+    """The library, imported when first needed, or None."""
     try:
         with ours():
             import psutil
@@ -273,34 +200,3 @@ def _psutil() -> Any:
         log.warning("psutil is not installed: what a worker has started is neither found nor ended")
         return None
     return psutil
-
-
-def _kill_all(chosen: Callable[[Any], bool]) -> None:
-    psutil = _psutil()
-    if psutil is None:
-        return
-    victims: dict[int, Any] = {}
-    for process in psutil.process_iter():
-        try:
-            if process.pid not in _workers and chosen(process):
-                victims.update((child.pid, child) for child in (process, *process.children(recursive=True)))
-        except (ProcessLookupError, PermissionError, psutil.Error):
-            continue
-    for process in victims.values():
-        try:
-            process.kill()
-        except psutil.Error:
-            continue
-    psutil.wait_procs(victims.values(), timeout=KILL_SECONDS)
-
-
-def reap_orphans() -> None:
-    """Reap adopted processes that have ended; workers are left to who holds them."""
-    while _adopting and not _has_children_of_its_own:
-        try:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return
-        if found is None or found.si_pid in _workers:
-            return
-        os.waitpid(found.si_pid, 0)

@@ -54,10 +54,10 @@ class Snapshot:
         os.close(self.channel)
         return not self._holders[0]
 
-    def make_worker(self, role: bytes, files: Sequence[int]) -> None:
+    def make_worker(self, role: bytes, mark: str, files: Sequence[int]) -> None:
         """Have the copy make a live worker of itself, which gets these files; it says READY on one of them.
 
-        `role` is one of those in core/snapshot.py.
+        `role` is one of those in core/snapshot.py, `mark` what all that it starts will wear.
 
         Raises:
             OSError: the copy has ended.
@@ -65,7 +65,7 @@ class Snapshot:
         channel = socket(fileno=self.channel)
         try:
             packed = b"".join(file.to_bytes(4, "little") for file in files)
-            channel.sendmsg([role], [(SOL_SOCKET, SCM_RIGHTS, packed)])
+            channel.sendmsg([role + b" " + mark.encode()], [(SOL_SOCKET, SCM_RIGHTS, packed)])
         finally:
             channel.detach()
 
@@ -86,13 +86,13 @@ class Shelf:
         self.on_gone: Callable[[Snapshot], None] = lambda snapshot: None  # one has ended that nobody has let go of
         self._loop = loop
         self._keep = max(keep, 1)
-        self._snapshots: dict[int, Snapshot] = {}  # by number, oldest first
+        self._snapshots: dict[int, Snapshot] = {}  # by number; a busy machine has them come in any order
         self._early: Snapshot | None = None
         self._keeper: Snapshot | None = None
         self._ending: list[int] = []  # pids of copies that were let go of
 
     def __iter__(self) -> Iterator[Snapshot]:
-        return iter([*self._snapshots.values()])
+        return iter([self._snapshots[number] for number in sorted(self._snapshots)])
 
     def add(self, snapshot: Snapshot) -> None:
         """Put a new one there, and let go of the one that is missed least, if there are too many."""

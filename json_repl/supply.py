@@ -10,7 +10,7 @@ import os
 import sys
 from time import monotonic
 
-from json_repl import processes
+from json_repl import leftovers, processes
 from json_repl.core import log, wire
 from json_repl.core.errors import WorkerUnavailable
 from json_repl.core.snapshot import CLONE, MARK, SUCCESSOR
@@ -80,7 +80,7 @@ class Supply:
         self._shelf = shelf
         python, helpers, snapshots = (source[name] for name in ("python", "helpers", "snapshots"))
         self._command = [python or sys.executable, "-u", WORKER_FILE, "{first}", helpers or "", snapshots or "auto"]
-        self._mark = os.urandom(8).hex()
+        self._mark = leftovers.new_mark()
         self._role = role
         self._timer: Timer | None = None  # until the worker is ready, or the next start
         self._born = 0.0
@@ -92,10 +92,6 @@ class Supply:
     def under_way(self) -> bool:
         """A worker is there, or is coming."""
         return self.link is not None or self._timer is not None
-
-    def boot(self) -> None:
-        """Make a fresh worker."""
-        self._make(None)
 
     def revive(self, snapshot: Snapshot | None) -> None:
         """Make a worker from `snapshot`, or the next older one that still can; a fresh one where there is none."""
@@ -115,20 +111,24 @@ class Supply:
 
     def end_what_is_left(self, pid: int) -> None:
         """End what a dead worker has left behind: its group at once, and what has left that a little later."""
-        processes.end_group(pid)
-        if processes.leaves_something(pid):
+        leftovers.end_group(pid)
+        if leftovers.are_there(pid):
             self._dead.add(pid)
+
+    def end_all(self, pid: int) -> None:
+        """End all that this session's workers have left behind, the last of which has ended."""
+        leftovers.end_all(self._mark, pid)
 
     def _sweep_after(self, successor: int) -> None:
         """Look for orphans of dead workers once all copies that their successor makes right now have reported."""
         if not self._dead or self._sweeping:
             return
-        dead, birth = self._dead, processes.birth(successor)
+        dead, birth = self._dead, leftovers.birth(successor)
         self._dead, self._sweeping = set(), True
 
         def sweep() -> None:
             self._sweeping = False
-            processes.end_orphans(dead, birth)
+            leftovers.end_orphans(self._mark, dead, birth)
             if self.link is not None and self.link.process is not None:
                 self._sweep_after(self.link.process.pid)
 
@@ -140,20 +140,21 @@ class Supply:
         self._why = ""
         self.has_served = False
         self._born = monotonic()
+        leftovers.expect(self._mark)
         try:
             self.link = WorkerLink(
                 self._loop, self._beget, self._on_frame, self._on_output, self._on_end, self._customer.on_snapshot
             )
         except WorkerUnavailable as error:
             self._timer = None
-            self._failed(str(error), hopeless=error.hopeless)
+            self._failed(str(error), hopeless=error.hopeless, for_want_of_files=error.for_want_of_files)
             return
         self._timer = self._loop.call_in(REVIVE_SECONDS if origin else BOOT_SECONDS, self._is_late)
 
     def _beget(self, files: list[int], out: int, err: int) -> processes.Process | None:
         if self._origin is None:
             return processes.spawn(self._command, {**os.environ, MARK: self._mark}, files, out, err)
-        self._origin.make_worker(self._role, [*files, out, err])
+        self._origin.make_worker(self._role, self._mark, [*files, out, err])
         return None
 
     def _is_late(self) -> None:
@@ -208,10 +209,11 @@ class Supply:
         why = self._why or f"the worker {end.text} {when}" + (f": {words[-1]}" if words else "")
         self._failed(why, hopeless=end.code == REFUSED)
 
-    def _failed(self, why: str, *, hopeless: bool) -> None:
-        if self._origin is not None:
+    def _failed(self, why: str, *, hopeless: bool, for_want_of_files: bool = False) -> None:
+        origin = self._origin
+        if origin is not None and not for_want_of_files:
             log.warning(f"{why}; an older state is taken")
-            self._shelf.drop(self._origin.number)
+            self._shelf.drop(origin.number)
             self._make(self._shelf.newest())
             return
         self.failed_starts += 1
@@ -221,4 +223,4 @@ class Supply:
             return
         pause = PAUSES[self.failed_starts - 1]
         log.warning(f"{why}; trying again in {pause:g} s ({self.failed_starts} of {RESTARTS})")
-        self._timer = self._loop.call_in(pause, self.boot)
+        self._timer = self._loop.call_in(pause, lambda: self._make(origin))

@@ -114,7 +114,9 @@ def failure(reason: str, ename: str, evalue: str, stacks: list[str] | None = Non
 
 def not_run(why: str) -> Outcome:
     """The outcome of a request that needs a copy of the state, where none can be had."""
-    return failure(ends.CANCELLED, "NoSnapshot", f"the code was not run, as {why}")
+    outcome = failure(ends.CANCELLED, "NoSnapshot", f"the code was not run: {why}")
+    outcome.backend = "worker"
+    return outcome
 
 
 def crash(turn: Turn, end: End) -> Outcome:

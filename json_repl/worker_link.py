@@ -16,6 +16,7 @@ import mmap
 import os
 import signal
 from _socket import AF_UNIX, CMSG_SPACE, MSG_CMSG_CLOEXEC, SOCK_SEQPACKET, socket, socketpair
+from collections import deque
 from select import POLLIN, poll
 from time import monotonic
 
@@ -38,6 +39,7 @@ _READ_BYTES = 1 << 20
 _FULL_READ = 1 << 16
 _PATIENCE = 0.002  # seconds that bytes may lie in a pipe of a busy worker before we take them instead of it
 _REPORT_SECONDS = 1.0  # for a copy that was made right before its worker's end to say so, on a busy machine too
+_MOST_REMEMBERED = 16  # copies
 _MOST_STACK_BYTES = 100_000
 _MOST_LOOKS = 100  # at a page that is handed over again and again meanwhile, or was spoiled
 
@@ -100,7 +102,8 @@ class WorkerLink:
         self.closed = False
         self._ending = False
         self._stacks_read = 0
-        self._reported: int | None = None  # the request after which the newest copy was made that we know of
+        self._reported: deque[int] = deque(maxlen=_MOST_REMEMBERED)  # the requests after which copies were made
+        self._reports_seen = 0  # or not waited for any more
         self._start(beget)
         self._output = OutputReader(self._page)
         loop.watch(self._answers, self._read)
@@ -142,8 +145,8 @@ class WorkerLink:
 
     def ask_for_snapshot(self, number: int) -> None:
         """Have the worker leave a copy of its state, which is that after request `number`, if none is on its way."""
-        if self.snapshot_on_its_way != number:
-            self.send(wire.PARK, marshal.dumps((number, self._reported == number), 4))
+        if not (self.copies_on_their_way and self._output.parked() == number):
+            self.send(wire.PARK, marshal.dumps((number, number in self._reported), 4))
 
     def hang_up(self) -> None:
         """Close the request pipe: the worker ends by itself, after the user's atexit handlers."""
@@ -166,19 +169,18 @@ class WorkerLink:
         else:  # it was to be made from a snapshot, and has not come
             self._finish(None)
 
-    def abandon(self) -> None:
-        """Kill the process, and hear no more of it."""
+    def abandon(self, ended: Callable[[], None] = lambda: None) -> None:
+        """Kill the process, and hear no more of it but that it has `ended`."""
         self._on_frame = lambda kind, payload: None
         self._on_output = lambda owner, pieces: None
-        self._on_end = lambda link, end: None
+        self._on_end = lambda link, end: ended()
         self._on_snapshot = Snapshot.close
         self.kill()
 
     @property
-    def snapshot_on_its_way(self) -> int | None:
-        """The request after which a copy was made, or is being made, that has not reported yet."""
-        number = None if self.closed else self._output.parked()
-        return None if number == self._reported else number
+    def copies_on_their_way(self) -> bool:
+        """Whether copies were made, or are being made, that have not reported yet."""
+        return not self.closed and self._output.copies() > self._reports_seen
 
     def collect(self) -> None:
         """Take all output that is there at this moment, in order: frames, then the page, then the pipes."""
@@ -243,13 +245,19 @@ class WorkerLink:
             for fd in (self._requests, self._answers, out_read, err_read, self._reports):
                 os.set_blocking(fd, False)
             files = [requests, answers, life, out_read, err_read, page, self._stacks, reports, log.fd]
+        except OSError as error:
+            _close_all(ends)
+            raise WorkerUnavailable(
+                f"a worker's files cannot be made: {error.strerror}", for_want_of_files=True
+            ) from None
+        try:
             process = beget(files, out, err)
-        except (OSError, WorkerUnavailable) as error:
-            for fd in ends:
-                os.close(fd)
-            if isinstance(error, WorkerUnavailable):
-                raise
-            raise WorkerUnavailable(f"a worker's files cannot be made: {error.strerror}") from None
+        except OSError:
+            _close_all(ends)
+            raise WorkerUnavailable("the copy of an earlier state has ended") from None
+        except WorkerUnavailable:
+            _close_all(ends)
+            raise
         self._pipes = {out_read: STDOUT, err_read: STDERR}
         for fd in (requests, answers, life, out, err, reports):
             os.close(fd)
@@ -307,7 +315,8 @@ class WorkerLink:
                     continue
                 number, pid, threads, moves = REPORT.unpack(report)
                 (channel,) = channels
-                self._reported = number
+                self._reported.append(number)
+                self._reports_seen += 1
                 self._on_snapshot(Snapshot(number, pid, channel, threads, moves=moves))
         except BlockingIOError:
             return
@@ -319,7 +328,7 @@ class WorkerLink:
         waiting = poll()
         waiting.register(self._reports, POLLIN)
         deadline = monotonic() + _REPORT_SECONDS
-        while self.snapshot_on_its_way is not None and monotonic() < deadline:
+        while self.copies_on_their_way and monotonic() < deadline:
             if waiting.poll((deadline - monotonic()) * 1000):
                 self._read_reports()
 
@@ -396,6 +405,11 @@ class WorkerLink:
             self.collect()
         for fd in () if self.closed else self._pipes:
             self._loop.watch(fd, self._pipe_is_ready)
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _memory(size: int) -> int:

@@ -60,9 +60,15 @@ def _digest(value: object) -> bytes | None:
     """A short name for what `value` holds; None where only its identity can tell."""
     if isinstance(value, _BY_NAME):
         return None
-    try:
+    for has_memo in (False, True):  # without, equal values look equal; with, a value may hold itself
         found = _Sum()
-        pickle.Pickler(found, 5).dump(value)
-        return found.hash.digest()
-    except BaseException:  # whatever user code answers who pickles its objects
-        return None
+        pickler = pickle.Pickler(found, 5)
+        pickler.fast = not has_memo
+        try:
+            pickler.dump(value)
+            return found.hash.digest()
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # whatever user code answers who pickles its objects
+            continue
+    return None

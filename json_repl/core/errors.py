@@ -110,9 +110,12 @@ class WireError(Exception):
 class WorkerUnavailable(Exception):
     """No worker has taken the request; the text says why. If it is `hopeless`, trying again will not help."""
 
-    def __init__(self, message: str, *, hopeless: bool = False, attempts: int = 0) -> None:
+    def __init__(
+        self, message: str, *, hopeless: bool = False, for_want_of_files: bool = False, attempts: int = 0
+    ) -> None:
         super().__init__(message)
         self.hopeless = hopeless
+        self.for_want_of_files = for_want_of_files  # of this process, which may be over in a moment
         self.attempts = attempts  # how often it was run nevertheless, where the request wants that
 
 

@@ -23,7 +23,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType, ModuleType
-    from typing import Any
+    from typing import Any, TypeVar
+
+    _T = TypeVar("_T")
 
     from json_repl.core.surroundings import Surroundings
 
@@ -114,6 +116,18 @@ class Interpreter:
         """
         if self.running and target in (0, self.running):
             raise KeyboardInterrupt
+
+    def interruptible(self, number: int, call: Callable[[], _T]) -> _T | None:
+        """What `call` returns, which runs user code on behalf of request `number`; None if it was interrupted."""
+        try:
+            self.running = number
+            self.surroundings.enter()
+            return call()
+        except KeyboardInterrupt:
+            return None
+        finally:
+            self.running = 0
+            self.surroundings.leave()
 
     def wait_readable(self, fds: list[int]) -> None:
         """While the session's event loop has anything to wait for, run it until one of `fds` can be read."""

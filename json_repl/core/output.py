@@ -35,12 +35,13 @@ _LENGTH, _LENGTH_AT = struct.Struct("<I"), 1  # within a record
 
 # The page: _PLACE at 0, _USED at 16, the interrupt's target at 24 (written by the parent), one more than the number of
 # the request after which a snapshot was last taken at 32, the request that was begun last at 40, the seconds of CPU
-# that the process had taken before that at 48, records from 64 on.
+# that the process had taken before that at 48, how many snapshots were taken at 56, records from 64 on.
 _USED_AT = 16
 _TARGET_AT = 24
 _PARKED_AT = 32
 _BEGUN_AT = 40
 _CPU_AT = 48
+_COPIES_AT = 56
 _DATA_AT = 64
 
 Piece = "tuple[int, bytes]"  # (STDOUT, b"hello\n")
@@ -113,7 +114,9 @@ class OutputBuffer:
         return int(target)
 
     def note_parked(self, number: int | None) -> None:
-        """A copy of the state after request `number` is made now, or was, and will report; None: there is none."""
+        """A copy of the state after request `number` is made now, or was, and will report; None: it will not."""
+        (copies,) = _USED.unpack_from(self._page, _COPIES_AT)
+        _USED.pack_into(self._page, _COPIES_AT, copies + 1 if number is not None else max(copies, 1) - 1)
         _USED.pack_into(self._page, _PARKED_AT, 0 if number is None else number + 1)
 
     def note_cpu(self, seconds: float) -> None:
@@ -214,6 +217,11 @@ class OutputReader:
         """Seconds of CPU that the writer had taken before its last request."""
         assert self._page is not None
         return float(_CPU.unpack_from(self._page, _CPU_AT)[0])
+
+    def copies(self) -> int:
+        """How many copies of itself the writer has made that have reported, or will."""
+        assert self._page is not None
+        return int(_USED.unpack_from(self._page, _COPIES_AT)[0])
 
     def writer_is_still(self) -> bool:
         """Whether nothing was written since the last call."""

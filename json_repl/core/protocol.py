@@ -36,7 +36,7 @@ class Number(float):
 class Request:
     """One request. `id` is its JSON text, or None where it has none."""
 
-    __slots__ = ("answer", "dialect", "id", "method", "params")
+    __slots__ = ("answer", "dialect", "id", "method", "params", "reserves")
 
     def __init__(self, dialect: str, id: bytes | None, method: str, params: Any) -> None:
         self.dialect = dialect
@@ -44,6 +44,7 @@ class Request:
         self.method = method
         self.params: Any = params  # a dict by name, or a list by position
         self.answer: Callable[[bytes | None], None] = _nowhere  # takes its line, or None; called exactly once
+        self.reserves: str | None = None  # the id of a session that is to be made
 
     def succeed(self, result: dict[str, object]) -> None:
         """Answer with a result."""

@@ -40,16 +40,18 @@ SUCCESSOR, CLONE, TRIAL, BYE = b"successor", b"clone", b"trial", b"bye"
 
 PRISTINE = 0  # instead of a request's number: the state before the first one
 KEEPER = (1 << 62) - 1  # and a copy that is there only to end what is left, as that of the pristine state does too
-MARK = "JSON_REPL_WORKER"  # in the environment of all that a worker starts, with a value of the session's own
+MARK = "JSON_REPL_WORKER"  # in the environment of all that a worker starts: "<session's process>.<which session>"
 # Request number, pid, threads of the user's that the copy lacks, whether threads or tasks change the state any time.
 REPORT = struct.Struct("<QQQ?")
+_ONLY_AT_FIRST = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_NOFOLLOW | getattr(os, "O_TMPFILE", 0)  # flags of open()
 _FD = struct.Struct("<i")
 _HANDED = len(wire.CHILD_FDS) + 2  # files that come with a role: ours, and fd 1 and 2
 _HARMLESS_DEVICES = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}  # null, zero, full, random, urandom
 
 _ALL_SIGNALS = signal.valid_signals()
 _modules = sys.modules
-_mark = os.environ.get(MARK, "")  # as it was at the start
+_mark = os.environ.get(MARK, "")  # what this process wears now
+_environ = os.environ
 LIVE, COPY, FAILED = "live", "copy", "failed"  # where `Parking.park` returns
 
 
@@ -59,7 +61,7 @@ class Parking:
     Args:
         fd: our private files, by their names in `wire.CHILD_FDS`.
         mode: "auto", "always" or "off".
-        note: tells the parent for which request a copy is about to report.
+        note: tells the parent for which request a copy is about to report, or, with None, that it will not.
         has_tasks: whether tasks of the session's event loop go on between requests.
         resume: makes a copy a live worker, once it has its new files.
     """
@@ -191,7 +193,7 @@ class Parking:
             reports.detach()
             far_end.close()
             while True:
-                role, files = _receive(channel)
+                role, mark, files = _receive(channel)
                 if not role and number in (KEEPER, PRISTINE):
                     _kill_marked()
                 if not files:
@@ -202,7 +204,9 @@ class Parking:
                     os.close(file)
             channel.close()
             os.setsid()
+            _own_offsets()
             self._take_files(files)
+            _wear(mark)
             self._resume(role)
         except BaseException:  # whatever it is: this copy must not go on as a second live worker
             os._exit(1)
@@ -263,16 +267,46 @@ def _count_threads() -> int:
 
 
 def _kill_marked() -> None:
-    mark = f"{MARK}={_mark}".encode()
+    mark = f"{MARK}={_mark.partition('.')[0]}.".encode()
     for name in os.listdir("/proc"):
         if name.isdecimal() and int(name) != os.getpid():
             try:
                 with open(f"/proc/{name}/environ", "rb") as file:
-                    marked = mark in file.read().split(b"\0")
+                    marked = any(entry.startswith(mark) for entry in file.read().split(b"\0"))
                 if marked:
                     os.kill(int(name), signal.SIGKILL)
             except OSError:  # it has just ended, or is somebody else's
                 continue
+
+
+def _wear(mark: str) -> None:
+    """Have this process, and all that it starts, wear another mark of the same length."""
+    global _mark
+    old, _mark = f"{MARK}={_mark}".encode(), mark
+    if MARK in _environ:  # and user code has not hidden it
+        _environ[MARK] = mark
+    try:  # what others see is the block that the process was started with
+        with open("/proc/self/stat", "rb") as file:
+            start, end = map(int, file.read().rpartition(b")")[2].split()[47:49])
+        with open("/proc/self/mem", "r+b", buffering=0) as memory:
+            memory.seek(start)
+            at = memory.read(end - start).find(old)
+            if at >= 0:
+                memory.seek(start + at)
+                memory.write(f"{MARK}={mark}".encode())
+    except OSError:
+        pass
+
+
+def _own_offsets() -> None:
+    """Share no file's offset with the copy that this process was made from."""
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        except OSError:  # that of the listing itself
+            continue
+        if is_file:
+            _reopen(fd)
 
 
 def _identity(fd: int) -> tuple[int, int] | None:
@@ -286,7 +320,7 @@ def _identity(fd: int) -> tuple[int, int] | None:
 def _reopen(fd: int) -> bool:
     """Give `fd` an open file of its own, at the same offset; False where that cannot be had."""
     try:
-        flags = fcntl.fcntl(fd, fcntl.F_GETFL) & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC)
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL) & ~_ONLY_AT_FIRST
         own = os.open(f"/proc/self/fd/{fd}", flags)
     except OSError:
         return False
@@ -299,7 +333,8 @@ def _reopen(fd: int) -> bool:
     return True
 
 
-def _receive(channel: socket) -> tuple[bytes, list[int]]:
-    """The next message: a role, and the files that come with it; nothing at the end of the channel."""
-    message, ancillary, _, _ = channel.recvmsg(16, CMSG_SPACE(_HANDED * _FD.size))
-    return message, [number for *_, data in ancillary for (number,) in _FD.iter_unpack(data)]
+def _receive(channel: socket) -> tuple[bytes, str, list[int]]:
+    """The next message: a role, a mark, and the files that come with them; nothing at the end of the channel."""
+    message, ancillary, _, _ = channel.recvmsg(64, CMSG_SPACE(_HANDED * _FD.size))
+    role, _, mark = message.partition(b" ")
+    return role, mark.decode(), [number for *_, data in ancillary for (number,) in _FD.iter_unpack(data)]

@@ -146,7 +146,7 @@ def _status(server: Server, session: Session) -> dict[str, object]:
         "state": "busy" if session.busy else "idle",
         "running": session.running,
         "queued": len(session.queue),
-        "backend": "worker" if server.sessions.uses_worker(session) else "local",
+        "backend": "worker" if server.sessions.uses_worker(session) or session.cloned_from else "local",
         "pid": os.getpid(),
         "worker": session.worker.lineage.state() if session.worker else None,
         "execution_count": session.execution_count,
@@ -283,7 +283,7 @@ def _history(server: Server, session: Session, done: Done, n: int | None, failed
     "Return to the state that the namespace had after an earlier execution. Worker only.",
     Param("to", "id", "After which: an execution_id or an execution_count; 0 is before the first."),
     Param("steps", "count", "How many requests to undo."),
-    result="`{execution_id, execution_count, state, undone, epoch}`: where it is now, and which executions are undone",
+    result="`{execution_id, execution_count, state, undone, threads_lost, epoch}`: where it is now, and what is undone",
 )
 def _rollback(server: Server, session: Session, done: Done, to: str | float | None, steps: int | None) -> None:
     server.sessions.roll_back(session, to, steps, done)
@@ -294,7 +294,8 @@ def _rollback(server: Server, session: Session, done: Done, to: str | float | No
     "Make a second live session, which goes on from a state of this one. Worker only.",
     Param("at", "id", "After which execution: an execution_id or an execution_count; by default as it is now."),
     Param("new_session_id", "string", "What to call it."),
-    result="`{session_id, state, queued, execution_count, epoch, cloned_from, pid}`",
+    result="`{session_id, state, queued, execution_count, epoch, cloned_from, pid, threads_lost}`; requests for a "
+    "`new_session_id` can be sent at once",
 )
 def _clone(server: Server, session: Session, done: Done, at: str | float | None, new_session_id: str | None) -> None:
     server.sessions.clone(session, at, new_session_id, done)
@@ -302,7 +303,8 @@ def _clone(server: Server, session: Session, done: Done, at: str | float | None,
 
 @_method(
     "session/close",
-    "End a session other than the default one, and all that it has started. Its later requests are not run.",
+    "End a session other than the default one at once, and all that it has started. Its later requests and its exit "
+    "handlers are not run.",
     result="`{}`",
 )
 def _close(server: Server, session: Session, done: Done) -> None:

@@ -147,7 +147,7 @@ class Server:
     def _is_over(self) -> bool:
         if self._reader_gone:
             return True
-        if not all(session.idle for session in self.sessions):
+        if self.sessions.closing or not all(session.idle for session in self.sessions):
             return False
         return self._at_end or self._stopped is not None
 
@@ -215,6 +215,8 @@ class Server:
         elif params.get("if_busy") == "reject" and not session.idle:
             raise Busy('other requests run or wait; send it again later, or with if_busy: "queue".')
         else:
+            if params.get("new_session_id") is not None:  # requests for it may stand in the same line already
+                request.reserves = self.sessions.reserve(str(params["new_session_id"]))
             session.queue.append((request, lambda: self._start(session, request, method, params)))
 
     def _run_queues(self) -> None:
@@ -255,14 +257,20 @@ class Server:
 
     def close_session(self, session: Session, done: Done) -> None:
         """End one session, and answer what waits there."""
-        self.sessions.close(session, done)
+        self.sessions.close(session, lambda: done({}))
+        self._drain(session, "was closed")
+
+    def _drain(self, session: Session, why: str) -> None:
         while session.queue:
             request, _ = session.queue.popleft()
-            self._fail(request, SessionNotFound(f"not run: the session {session.id!r} was closed."))
+            self._fail(request, SessionNotFound(f"not run: the session {session.id!r} {why}."))
 
     def _fail(self, request: Request, error: RpcError) -> None:
         self._note_failure()
         request.fail(error)
+        if request.reserves is not None:
+            session = self.sessions.remove(request.reserves)
+            self._drain(session, "was not made")
 
     def _note_failure(self) -> None:
         self.any_failed = True

@@ -43,16 +43,15 @@ class Session:
         self._late_bytes = 0
         self._late_lost = 0
 
-    def branch(self, id: str, worker: WorkerManager) -> Session:
-        """A second session whose `worker` goes on from a state of this one."""
-        other = Session(id, self.settings)
+    def go_on_from(self, source: Session, worker: WorkerManager) -> None:
+        """Be a second session, whose `worker` goes on from a state of `source`."""
         past = worker.lineage.past
-        other.cloned_from = f"{self.id} e{past.present}"
-        other.history = self.history.branch(past.present)
-        other.number, other.execution_count = past.present, past.execution_count()
-        other.worker = worker
-        worker.answer_question, worker.on_late_output = other.history.answer, other.add_late_output
-        return other
+        self.cloned_from = f"{source.id} e{past.present}"
+        self.history = source.history.branch(past.present)
+        self.number, self.execution_count = past.present, past.execution_count()
+        self.worker = worker
+        self.busy = False
+        worker.answer_question, worker.on_late_output = self.history.answer, self.add_late_output
 
     def whole_epoch(self) -> int:
         """How often the namespace was not the continuation of what it was, in either backend."""

@@ -40,6 +40,7 @@ class Sessions:
         self._by_id = by_id
         self._get_worker = get_worker
         self._get_local = get_local
+        self.closing = 0  # sessions whose processes are being ended
 
     def __iter__(self) -> Iterator[Session]:
         return iter([*self._by_id.values()])
@@ -62,6 +63,8 @@ class Sessions:
     def call_backend(self, session: Session, name: str, shape: Callable[[Any], dict[str, object]], done: Done) -> None:
         """Have a session's interpreter do something that runs no user code."""
         if not self.uses_worker(session):
+            if session is not self.default:  # this process has one namespace, which is the default session's
+                raise needs_worker(session, name)
             done(shape(getattr(self._get_local().interpreter, name)()))
             return
 
@@ -98,44 +101,71 @@ class Sessions:
             done(result if isinstance(result, RpcError) else {**result, "epoch": session.whole_epoch()})
 
         lineage = self.worker_of(session, "rollback").lineage
+        if (to is None) == (steps is None):
+            raise InvalidParams("say where to: either 'to' (an execution_id or an execution_count) or 'steps'.")
         from json_repl import travel
 
         travel.go_back(lineage, to, steps, arrived)
 
     # -- more and fewer sessions -------------------------------------------------------------------------------------
 
-    def clone(self, source: Session, at: str | float | None, id: str | None, done: Done) -> None:
-        """Add a second live session, which goes on from a state of `source`.
+    def reserve(self, id: str) -> str:
+        """A session of this id is about to be made: requests for it can wait there from now on.
 
         Raises:
-            NeedsWorker, InvalidParams: that cannot be.
+            InvalidParams: it cannot be called so.
+        """
+        if id in self._by_id or not 0 < len(id) <= _LONGEST_ID:
+            raise InvalidParams(f"the new session cannot be called {id[:_LONGEST_ID]!r}: taken, empty or too long.")
+        self._by_id[id] = Session(id, self.default.settings)
+        self._by_id[id].busy = True
+        return id
+
+    def clone(self, source: Session, at: str | float | None, id: str | None, done: Done) -> None:
+        """Have a second live session, which goes on from a state of `source`; `id` was reserved, if it is given.
+
+        Raises:
+            NeedsWorker: that cannot be.
         """
         manager = self.worker_of(source, "session/clone")
-        if id is not None and (id in self._by_id or not 0 < len(id) <= _LONGEST_ID):
-            raise InvalidParams(f"the new session cannot be called {id[:_LONGEST_ID]!r}: taken, empty or too long.")
         from json_repl import travel
 
-        def made(worker: Any) -> None:
+        def made(worker: Any, threads: int) -> None:
             if isinstance(worker, RpcError):
                 done(worker)
                 return
-            session = source.branch(id or self._free_id(), worker)
-            self._by_id[session.id] = session
-            done(_about(session))
+            name = id or self._free_id()
+            session = self._by_id.setdefault(name, Session(name, source.settings))
+            session.go_on_from(source, worker)
+            done({**_about(session), "threads_lost": threads})
 
         travel.clone(manager, at, made)
 
-    def close(self, session: Session, done: Done) -> None:
-        """End a clone; `done` is called when its processes are gone.
+    def close(self, session: Session, done: Callable[[], None]) -> None:
+        """End a clone at once; `done` is called when its processes are gone.
+
+        The exit handlers that it has are those of the session that it was made from, and are not run twice.
 
         Raises:
             InvalidParams: it is the default session.
         """
         if session is self.default:
             raise InvalidParams("the default session ends with the process: send shutdown.")
-        del self._by_id[session.id]
-        assert session.worker is not None
-        session.worker.close(lambda: done({}))
+        self.closing += 1
+
+        def ended() -> None:
+            self.closing -= 1
+            done()
+
+        self.remove(session.id)
+        if session.worker is None:
+            ended()
+        else:
+            session.worker.discard(ended)
+
+    def remove(self, id: str) -> Session:
+        """Forget a session, which is no more, or has not come to be."""
+        return self._by_id.pop(id)
 
     def worker_of(self, session: Session, what: str) -> WorkerManager:
         """The worker backend of a session.
@@ -157,7 +187,7 @@ class Sessions:
 def needs_worker(session: Session, what: str) -> NeedsWorker:
     """The error of a request that needs kept states, in a session that keeps none."""
     given_up = session.worker.given_up if session.worker else None
-    how = f"which cannot be had: {given_up}" if given_up else "start the session with --worker"
+    how = f"there is no worker ({given_up}); send restart to try again" if given_up else "start it with --worker"
     return NeedsWorker(f"{what} needs the worker backend, which alone keeps copies of the state: {how}.")
 
 
