@@ -116,6 +116,24 @@ class Session:
         assert answer["status"] == "ok", answer["stderr"]
         return answer["result"]
 
+    def kept(self, **params: Any) -> list[str]:
+        """The execution_ids of the states that can be returned to, in the order in which they are listed."""
+        return [snapshot["execution_id"] for snapshot in self.ask("snapshots", **params)["snapshots"]]
+
+    def keep(self, code: str, **params: Any) -> Any:
+        """Execute code that must succeed, and wait until a copy of the state after it is kept."""
+        answer = self.run(code, **params)
+        assert answer["status"] == "ok", answer["stderr"]
+        names = {name: value for name, value in params.items() if name == "session_id"}
+        wait_until(lambda: answer["execution_id"] in self.kept(**names))
+        return answer
+
+    def clone(self, name: str, **params: Any) -> Any:
+        """Make a second session of that name."""
+        answer = self.ask("session/clone", new_session_id=name, **params)
+        assert answer.get("session_id") == name, answer
+        return answer
+
     def worker_pid(self) -> int:
         """Of the process that runs the code."""
         return int(self.value("__import__('os').getpid()"))
