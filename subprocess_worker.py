@@ -170,15 +170,7 @@ class Worker:
         # Only the parent writes here, so its marshal can be trusted.
         if kind == wire.REQUEST:
             number, source, filename, silent, compares = _loads(payload)
-            self._capture.begin(number)
-            self._capture.buffer.note_cpu(process_time())
-            run = self._run_and_compare if compares else self._interpreter.run
-            outcome = run(number, source, filename, silent=silent)
-            if self._parking.mode == "always" and self._parking.park(number) is COPY:
-                return  # its answer has left long ago
-            answer = outcome.to_frame()
-            self._capture.end(lambda: self.send(wire.ANSWER, answer))
-            self._answered = (number, outcome.elapsed_ms / 1000)
+            (self._run_and_compare if compares else self._run)(number, source, filename, silent)
         elif kind == wire.PARK:
             number, anew = _loads(payload)
             if (anew or not self._parking.holds(number)) and self._parking.park(number) is FAILED:
@@ -189,19 +181,38 @@ class Worker:
             method, params = _loads(payload)
             self.send(wire.RESULT, wire.pack_texts(getattr(self._interpreter, method)(**params)))
 
-    def _run_and_compare(self, number: int, source: str, filename: str | None, *, silent: bool) -> Outcome:
-        """Run code, and tell which names it changes. To look at them runs code of the user's, which may hang."""
+    def _run(self, number: int, source: str, filename: str | None, silent: bool) -> None:
+        self._capture.begin(number)
+        self._capture.buffer.note_cpu(process_time())
+        outcome = self._interpreter.run(number, source, filename, silent=silent)
+        if self._parking.mode == "always" and self._parking.park(number) is COPY:
+            return  # its answer has left long ago
+        answer = outcome.to_frame()
+        self._capture.end(lambda: self.send(wire.ANSWER, answer))
+        self._answered = (number, outcome.elapsed_ms / 1000)
+
+    def _run_and_compare(self, number: int, source: str, filename: str | None, silent: bool) -> None:
+        """Run code, and tell which names it changes. Looking at them runs user code, which may print or hang."""
         with imports.ours():
             from json_repl.core.changes import Look
         interpreter = self._interpreter
-        before = interpreter.interruptible(number, lambda: Look(interpreter.user_items()))
+
+        def look() -> Look | None:
+            return interpreter.interruptible(number, lambda hit: Look(interpreter.user_items(), hit))
+
+        before = look()
+        self._capture.begin(number)
+        self._capture.buffer.note_cpu(process_time())
         if before is None:
             evalue = "interrupted while the names were looked at, before the code ran"
-            return Outcome(INTERRUPTED, Error("KeyboardInterrupt", evalue, [f"KeyboardInterrupt: {evalue}\n"]))
-        outcome = interpreter.run(number, source, filename, silent=silent)
-        after = interpreter.interruptible(number, lambda: Look(interpreter.user_items()))
-        outcome.changes = None if after is None else before.changes(after)
-        return outcome
+            outcome = Outcome(INTERRUPTED, Error("KeyboardInterrupt", evalue, [f"KeyboardInterrupt: {evalue}\n"]))
+        else:
+            outcome = interpreter.run(number, source, filename, silent=silent)
+        self._capture.end()
+        after = look() if before is not None else None
+        if before is not None and after is not None:
+            outcome.changes = before.changes(after)
+        self.send(wire.ANSWER, outcome.to_frame())
 
     def _fail(self, kind: int, error: Exception) -> None:
         evalue = f"the worker failed inside: {error!r}"

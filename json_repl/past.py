@@ -68,7 +68,7 @@ class Past:
 
     def is_present(self, to: str | float | None, steps: int | None) -> bool:
         """Whether it is the present state that `find` would look for."""
-        return steps == 0 or to in (f"e{self.present}", self.execution_count())
+        return self._number_of(to, steps) == self.present
 
     def find(self, to: str | float | None, steps: int | None) -> Snapshot:
         """The copy of a state that a client names: by execution_id or execution_count, or by how many requests ago.
@@ -76,24 +76,28 @@ class Past:
         Raises:
             InvalidParams: there is none; the text says which there are.
         """
-        ago = None if steps is None else self._number_before(steps)
-        for snapshot in self.shelf:
-            if to in (f"e{snapshot.number}", self._execution_count(snapshot)) or snapshot.number == ago:
-                return snapshot
+        snapshot = self.shelf.get(self._number_of(to, steps))
+        if snapshot is not None:
+            return snapshot
         wanted = f"after {to!r}" if steps is None else f"before the last {steps} requests"
         kept = ", ".join(f"e{snapshot.number}" for snapshot in self.shelf) or "none"
         raise InvalidParams(f"no copy of the state {wanted} is kept; there are those after: {kept} (see snapshots).")
 
-    def _number_before(self, steps: int) -> int | None:
+    def _number_of(self, to: str | float | None, steps: int | None) -> int | None:
         states = self.requests if len(self.requests) == _MOST_REMEMBERED else [0, *self.requests]
-        return states[-1 - steps] if steps < len(states) else None
+        if steps is not None:
+            return states[-1 - steps] if steps < len(states) else None
+        for number in states:  # the first of those that share an execution_count, which is the one that was counted
+            if to in (f"e{number}", self._execution_count(number)):
+                return number
+        return None
 
     def listing(self) -> list[dict[str, object]]:
         """What can be returned to, oldest first."""
         return [
             {
                 "execution_id": f"e{snapshot.number}",
-                "execution_count": self._execution_count(snapshot),
+                "execution_count": self._execution_count(snapshot.number),
                 "age_s": round(time() - snapshot.made_at, 3),
                 "private_bytes": memory.private_bytes(snapshot.pid),
                 "threads_lost": snapshot.threads,
@@ -116,8 +120,8 @@ class Past:
         """That of the present state."""
         return self._now()[2]
 
-    def _execution_count(self, snapshot: Snapshot) -> int:
-        return self._states.get(snapshot.number, ([], 0, 0))[2]
+    def _execution_count(self, number: int) -> int:
+        return self._states.get(number, ([], 0, 0))[2]
 
     def _now(self) -> tuple[list[str], int, int]:
         return self._states.get(self.present, ([], 0, 0))

@@ -135,9 +135,9 @@ class Shelf:
         """The one of the latest state."""
         return self._snapshots[max(self._snapshots)] if self._snapshots else None
 
-    def get(self, number: int) -> Snapshot | None:
+    def get(self, number: int | None) -> Snapshot | None:
         """That of the state after request `number`."""
-        return self._snapshots.get(number)
+        return None if number is None else self._snapshots.get(number)
 
     def drop(self, number: int) -> None:
         """Let go of one; it ends."""

@@ -12,7 +12,7 @@ import types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Buffer, Iterable  # type: ignore[attr-defined]
+    from collections.abc import Buffer, Callable, Iterable  # type: ignore[attr-defined]
 
 LARGEST = 16 << 20  # bytes of a value's pickle; a larger one is compared by identity alone
 
@@ -20,11 +20,11 @@ _BY_NAME = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleTyp
 
 
 class Look:
-    """The values of a namespace at one moment."""
+    """The values of a namespace at one moment. What user code raises does not end it, unless it `was_interrupted`."""
 
-    def __init__(self, items: Iterable[tuple[str, object]]) -> None:
+    def __init__(self, items: Iterable[tuple[str, object]], was_interrupted: Callable[[], bool]) -> None:
         self._values = dict(items)  # keeps them alive, so that an identity stays that of one object
-        self._digests = {name: _digest(value) for name, value in self._values.items()}
+        self._digests = {name: _digest(value, was_interrupted) for name, value in self._values.items()}
 
     def changes(self, later: Look) -> list[str]:
         """What was done until `later`, e.g. ``["+added", "~changed", "-removed"]``."""
@@ -56,7 +56,7 @@ class _Sum:
         return size
 
 
-def _digest(value: object) -> bytes | None:
+def _digest(value: object, was_interrupted: Callable[[], bool]) -> bytes | None:
     """A short name for what `value` holds; None where only its identity can tell."""
     if isinstance(value, _BY_NAME):
         return None
@@ -67,8 +67,7 @@ def _digest(value: object) -> bytes | None:
         try:
             pickler.dump(value)
             return found.hash.digest()
-        except KeyboardInterrupt:
-            raise
         except BaseException:  # whatever user code answers who pickles its objects
-            continue
+            if was_interrupted():
+                raise
     return None

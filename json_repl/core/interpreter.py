@@ -59,6 +59,7 @@ class Interpreter:
 
     def __init__(self, surround: Callable[[ModuleType], Surroundings], base: dict[str, object]) -> None:
         self.running = 0  # the number of the request that an interrupt may hit; 0 while there is none
+        self._was_hit = False  # by an interrupt
         self._base = base
         self._flags = _TOP_LEVEL_AWAIT
         self._compiled: dict[tuple[str, int], tuple[CodeType | None, CodeType | None]] = {}
@@ -115,14 +116,19 @@ class Interpreter:
             KeyboardInterrupt: the code that it is for is running.
         """
         if self.running and target in (0, self.running):
+            self._was_hit = True
             raise KeyboardInterrupt
 
-    def interruptible(self, number: int, call: Callable[[], _T]) -> _T | None:
-        """What `call` returns, which runs user code on behalf of request `number`; None if it was interrupted."""
+    def interruptible(self, number: int, call: Callable[[Callable[[], bool]], _T]) -> _T | None:
+        """What `call` returns, which runs user code on behalf of request `number`; None if it was interrupted.
+
+        It gets a function that tells whether it was, as user code may raise KeyboardInterrupt itself.
+        """
+        self._was_hit = False
         try:
             self.running = number
             self.surroundings.enter()
-            return call()
+            return call(lambda: self._was_hit)
         except KeyboardInterrupt:
             return None
         finally:
