@@ -39,7 +39,7 @@ try:
     from json_repl.core.errors import SettingError, WorkerUnavailable
     from json_repl.core.outcome import Error, Outcome
     from json_repl.core.settings import DEFAULT_TIMEOUT, Settings
-    from json_repl.loop import Loop
+    from json_repl.loop import Loop, Visit
     from json_repl.parent.answer import make_answer
     from json_repl.parent.session import DEFAULT_ID, Session
 finally:
@@ -91,14 +91,23 @@ def execute_code(
         done: gets the answer; without it, this call waits for the answer and returns it.
 
     The other arguments are those of the method ``execute``, see docs/protocol.md.
+
+    Raises:
+        KeyboardInterrupt: it came while a worker ran the code, which it has ended; local code is what it is raised in.
     """
+    if done is None:
+        answers: list[Answer] = []
+        options: dict[str, Any] = {"timeout": timeout, "silent": silent, "store_history": store_history}
+        options |= {"filename": filename, "retries": retries, "fallback": fallback, "session": session}
+        with Visit(_loop, answers, _cut_short):
+            execute_code(code, **options, done=answers.append)
+        return answers[0]
     session = session or _default_session()
     counted = store_history and not silent
     number, execution_id = session.begin(counted=counted)
     limit = session.settings.timeout if timeout is None else timeout
-    options: dict[str, Any] = {"filename": filename, "silent": silent}
+    options = {"filename": filename, "silent": silent}
     policy = fallback or session.settings.fallback
-    answers: list[Answer] = []
 
     def finish(outcome: Outcome | WorkerUnavailable) -> None:
         if isinstance(outcome, WorkerUnavailable):
@@ -106,7 +115,7 @@ def execute_code(
         if counted:
             session.history.record(session.execution_count, execution_id, code, outcome)
         session.running = None
-        (done or answers.append)(make_answer(session, outcome, execution_id))
+        done(make_answer(session, outcome, execution_id))
 
     if USE_SUBPROCESS_WORKER and WORKER_AVAILABLE:
         try:
@@ -118,9 +127,7 @@ def execute_code(
             manager.start(number, code, finish, timeout=seconds, retries=retries, always=policy == "always", **options)
     else:
         finish(execute_locally(code, number, limit, **options))
-    while done is None and not answers:
-        _loop.turn()
-    return answers[0] if answers else None
+    return None
 
 
 def execute_locally(code: str, number: int, timeout: float | None = None, **options: Any) -> Outcome:
@@ -178,6 +185,10 @@ def get_local_backend() -> LocalBackend:
             guest=_server is None,
         )
     return session.local
+
+
+def _cut_short() -> bool:
+    return _worker_manager is not None and _worker_manager.cut_short()
 
 
 def _uses_worker(session: Session) -> bool:
@@ -273,11 +284,7 @@ def _parse(arguments: list[str]) -> dict[str, Any]:
 
 def _claim_files() -> tuple[int, int]:
     """Keep stdin, stdout and stderr for the protocol and the log, under private numbers; user code gets others."""
-    for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:  # started with it closed
-            os.open(os.devnull, os.O_RDWR)
+    streams.fill_standard_files()
     requests, answers, log.fd = (streams.high_duplicate(fd) for fd in (0, 1, 2))
     streams.empty_stdin()
     os.dup2(2, 1)

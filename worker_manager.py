@@ -25,19 +25,17 @@ from json_repl.core.errors import InternalError, WireError, WorkerLost, WorkerUn
 from json_repl.core.outcome import Outcome
 from json_repl.core.output import STDERR, STDOUT
 from json_repl.core.snapshot import KEEPER
-from json_repl.loop import Loop
+from json_repl.loop import Loop, Visit
 from json_repl.shelf import Shelf, Snapshot
 from json_repl.supply import Supply
 from json_repl.timeline import Timeline
-from json_repl.turn import RESTARTS, Turn, crash, failure, is_timeout, was_taken_away
+from json_repl.turn import RESTARTS, Turn, crash, failure, is_timeout, killed, was_taken_away
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-GRACE_SECONDS = 1.0  # for interrupted code to end by itself
-STACKS_SECONDS = 0.005  # for all stacks to be written before the code is interrupted
 STOP_SECONDS = 2.0  # for a worker that was asked to end: the user's atexit handlers run then
 
 
@@ -108,12 +106,12 @@ class WorkerManager:
 
         Raises:
             WorkerUnavailable: no worker has taken it. Whatever happens after that is an Outcome.
+            KeyboardInterrupt: it came while the code ran, which it has ended.
         """
         ended: list[Outcome | WorkerUnavailable] = []
         self._numbers += 1
-        self.start(self._numbers, code, ended.append, timeout=timeout)
-        while not ended:
-            self._loop.turn()
+        with Visit(self._loop, ended, self.cut_short):
+            self.start(self._numbers, code, ended.append, timeout=timeout)
         if isinstance(ended[0], WorkerUnavailable):
             raise ended[0]
         return ended[0]
@@ -134,6 +132,12 @@ class WorkerManager:
             evalue = "the request was cancelled before a worker had taken it"
             self._end_turn(failure(ends.CANCELLED, "Cancelled", evalue))
         return True
+
+    def cut_short(self) -> bool:
+        """Interrupt the request that runs, and kill its worker if that does not end it; False if none runs."""
+        if self._turn is not None:
+            self._turn.always, self._turn.retries = False, 0
+        return self._end_code(ends.INTERRUPTED) or self.interrupt()
 
     def restart(self) -> None:
         """End the worker and begin anew, with an empty namespace; a session that had fallen back has workers again."""
@@ -220,24 +224,17 @@ class WorkerManager:
                 turn.deadline = self._loop.call_in(turn.timeout, self._deadline)
 
     def _deadline(self) -> None:
+        self._end_code(ends.TIMEOUT)
+
+    def _end_code(self, reason: str) -> bool:
         turn, link = self._turn, self._supply.link
         if turn is None or link is None or not link.busy:
-            return
+            return False
         if turn.killed_for is None:
-            turn.killed_for = ends.TIMEOUT
-            link.ask_for_stacks()
-            # Not at once: the system gives a second signal to another thread while the first is on its way.
-            for seconds in (STACKS_SECONDS, GRACE_SECONDS / 2):
-                self._loop.call_in(seconds, lambda: self._insist(turn))
-            turn.deadline = self._loop.call_in(GRACE_SECONDS, self._deadline)
-        else:
-            link.collect()
-            if self._turn is turn and not link.closed:  # else its answer was among what was collected
-                link.kill()
-
-    def _insist(self, turn: Turn) -> None:
-        if self._turn is turn and self._supply.link is not None and self._supply.link.busy:
-            self._supply.link.interrupt()
+            turn.killed_for = reason
+            attempt = turn.attempts
+            link.end_request(lambda: self._turn is turn and turn.attempts == attempt)
+        return True
 
     # -- news of the supply ------------------------------------------------------------------------------------------
 
@@ -337,7 +334,7 @@ class WorkerManager:
     def _settle(self, turn: Turn | None, code: int | None, text: str, stacks: list[str]) -> None:
         """What becomes of a request whose worker has ended, now that the state is what it will be:
 
-        1. its time was over (D): a timeout,
+        1. its time was over (D), or it was to end for another reason of ours: that is told,
         2. it was taken away, and nothing else was undone by that (B), or the request wants it so: the code runs again,
         3. anything else (C): a crash.
         """
@@ -350,10 +347,8 @@ class WorkerManager:
         taken_away = was_taken_away(code) and turn.killed_for is None
         if turn.always or (taken_away and not undone and turn.attempts <= min(turn.retries, RESTARTS)):  # case 2
             self._again_or_elsewhere(turn, text)
-        elif turn.killed_for == ends.TIMEOUT:  # case 1
-            outcome = Outcome(ends.TIMEOUT)
-            is_timeout(outcome, turn, stacks)
-            self._end_turn(outcome)
+        elif turn.killed_for is not None:  # case 1
+            self._end_turn(killed(turn, stacks))
         else:  # case 3
             self._end_turn(crash(code, text, stacks, turn))
 

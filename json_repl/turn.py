@@ -107,3 +107,12 @@ def is_timeout(outcome: Outcome, turn: Turn, stacks: list[str]) -> None:
     outcome.result = None
     evalue = f"the code did not end within {turn.timeout:g} s"
     outcome.error = Error("ExecutionTimeout", evalue, [*lines, f"ExecutionTimeout: {evalue}\n"], stacks="".join(stacks))
+
+
+def killed(turn: Turn, stacks: list[str]) -> Outcome:
+    """What a request is answered whose worker we have killed, as it did not end when it was interrupted."""
+    if turn.killed_for == ends.TIMEOUT:
+        outcome = Outcome(ends.TIMEOUT)
+        is_timeout(outcome, turn, stacks)
+        return outcome
+    return failure(ends.INTERRUPTED, "KeyboardInterrupt", "the code did not end, and its worker was killed", stacks)

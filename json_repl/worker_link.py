@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WORKER_FILE = os.path.join(HOME, "subprocess_worker.py")
+STACKS_SECONDS = 0.005  # for all stacks to be written before the code is interrupted
+GRACE_SECONDS = 1.0  # for interrupted code to end by itself
 _READ_BYTES = 1 << 20
 _FULL_READ = 1 << 16
 _PATIENCE = 0.002  # seconds that bytes may lie in a pipe of a busy worker before we take them instead of it
@@ -98,10 +100,24 @@ class WorkerLink:
         if self.process is not None:
             self.process.send_to_group(signal.SIGINT)
 
-    def ask_for_stacks(self) -> None:
-        """Have the worker write every thread's stack, if it has not stopped altogether; see `stacks`."""
+    def end_request(self, still_runs: Callable[[], bool]) -> None:
+        """Have the worker write every thread's stack, and interrupt what runs; if it does not end, kill the worker."""
         if self.process is not None:
             self.process.send(wire.DUMP_SIGNAL)
+
+        def insist() -> None:
+            if still_runs() and not self.closed:
+                self.interrupt()
+
+        def kill() -> None:
+            self.collect()
+            if still_runs() and not self.closed:  # else its answer was among what was collected
+                self.kill()
+
+        # Not at once: the system gives a second signal to another thread while the first is on its way.
+        for seconds in (STACKS_SECONDS, GRACE_SECONDS / 2):
+            self._loop.call_in(seconds, insist)
+        self._loop.call_in(GRACE_SECONDS, kill)
 
     def stacks(self) -> list[str]:
         """Lines of Python stacks that were written since the last call, without frames of ours."""

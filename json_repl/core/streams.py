@@ -6,6 +6,7 @@ fd 0 is empty. fd 1 and 2 are pipes: C code and child processes write into them.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
@@ -17,7 +18,17 @@ from os import read, write
 from json_repl.core import forks
 from json_repl.core.output import STDERR, STDOUT, OutputBuffer
 
-__all__ = ["STDERR", "STDOUT", "Capture", "CapturedBytes", "empty_stdin", "high_duplicate", "install", "poll_anyhow"]
+__all__ = [
+    "STDERR",
+    "STDOUT",
+    "Capture",
+    "CapturedBytes",
+    "empty_stdin",
+    "fill_standard_files",
+    "high_duplicate",
+    "install",
+    "poll_anyhow",
+]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +37,8 @@ if TYPE_CHECKING:
 # User code's print() comes here with its own builtins in force.
 _bytes, _len, _memoryview, _type, _OSError = bytes, len, memoryview, type, OSError
 _lockf, _LOCK_EX, _LOCK_UN = fcntl.lockf, fcntl.LOCK_EX, fcntl.LOCK_UN
-_OPEN_FILES, _getrlimit, _setrlimit = resource.RLIMIT_NOFILE, resource.getrlimit, resource.setrlimit
+_EINVAL, _OPEN_FILES = errno.EINVAL, resource.RLIMIT_NOFILE
+_getrlimit, _setrlimit = resource.getrlimit, resource.setrlimit
 PIPE_BYTES = 1 << 18  # as much as a pipe of ours can hold, so that one read takes all
 
 
@@ -152,7 +164,9 @@ def poll_anyhow(poll: select.poll, timeout: float | None) -> list[tuple[int, int
     """``poll.poll(timeout)``, also where user code has left itself fewer open files than the system polls at once."""
     try:
         return poll.poll(timeout)
-    except _OSError:
+    except _OSError as error:
+        if error.errno != _EINVAL:  # a signal's handler has raised it
+            raise
         _, most = _getrlimit(_OPEN_FILES)
         _setrlimit(_OPEN_FILES, (most, most))
         return poll.poll(timeout)
@@ -170,6 +184,20 @@ def high_duplicate(fd: int) -> int:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 200)
     except OSError:  # a low limit of open files
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def fill_standard_files() -> list[int]:
+    """Open the null device in the place of each of fd 0, 1 and 2 that is closed, so that no other file gets its number.
+
+    Those that were closed are returned.
+    """
+    filled = []
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            filled.append(os.open(os.devnull, os.O_RDWR))  # it gets the lowest number that is free, which is `fd`
+    return filled
 
 
 def empty_stdin() -> None:

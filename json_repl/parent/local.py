@@ -149,7 +149,7 @@ class LocalBackend:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
-        kept = [streams.high_duplicate(fd) for fd in (0, 1, 2)]
+        kept = [streams.high_duplicate(fd) for fd in (0, 1, 2)]  # all of them are open, see `loop.Visit`
         self._take_files()
         handler = None
         if _in_main_thread():
