@@ -29,7 +29,6 @@ except OSError:  # it is gone
 # Before any import that a user's folder could answer: no current folder, and ours last (see core/imports.py).
 sys.path = [entry for entry in sys.path if entry not in ("", ".", _here, _home)] + [_home]
 try:
-    import errno
     import signal
     from _thread import start_new_thread
     from time import sleep
@@ -63,6 +62,7 @@ except SettingError:  # `main` tells; who imports this module gets the defaults
 
 USE_SUBPROCESS_WORKER: bool = _settings.worker
 WORKER_AVAILABLE: bool = True  # False where the worker backend cannot even be imported
+_why_unavailable = "the worker backend is switched off"
 
 _loop = Loop()
 _sessions: dict[str, Session] = {}
@@ -117,7 +117,7 @@ def execute_code(
         session.running = None
         done(make_answer(session, outcome, execution_id))
 
-    if USE_SUBPROCESS_WORKER and WORKER_AVAILABLE:
+    if USE_SUBPROCESS_WORKER:
         try:
             manager = get_worker_manager()
         except WorkerUnavailable as error:
@@ -141,7 +141,9 @@ def get_worker_manager() -> WorkerManager:
     Raises:
         WorkerUnavailable: this system, or this installation, cannot have one.
     """
-    global _worker_manager, WORKER_AVAILABLE
+    global _worker_manager, WORKER_AVAILABLE, _why_unavailable
+    if not WORKER_AVAILABLE:
+        raise WorkerUnavailable(_why_unavailable, hopeless=True)
     if _worker_manager is None:
         try:
             with imports.ours():
@@ -151,7 +153,7 @@ def get_worker_manager() -> WorkerManager:
         except ImportError as error:
             why = f"the worker backend cannot be imported: {error}"
         if why:
-            WORKER_AVAILABLE = False
+            WORKER_AVAILABLE, _why_unavailable = False, why
             raise WorkerUnavailable(why, hopeless=True)
         session = _default_session()
         _worker_manager = session.worker = WorkerManager(
@@ -219,6 +221,7 @@ def _default_session() -> Session:
 
 # -- the process -------------------------------------------------------------------------------------------------------
 
+LEAST_FILES = 17  # that can be opened beside stdin, stdout and stderr: enough to answer, without a worker
 LAST_WORDS_SECONDS = 2.0  # for the user's atexit handlers and threads, after the last answer
 
 
@@ -234,14 +237,11 @@ def main() -> None:
         sys.exit(2)
     USE_SUBPROCESS_WORKER = _settings.worker
     log.debugging = _settings.debug
-    session = _default_session()
-    try:
-        _serve(session, code)
-    except OSError as error:
-        if error.errno not in (errno.EMFILE, errno.ENFILE):
-            raise
+    streams.fill_standard_files()
+    if not streams.can_open(LEAST_FILES):
         log.say("too few open files are allowed for a session (see ulimit -n): it takes about 40")
         sys.exit(1)
+    _serve(_default_session(), code)
 
 
 def _serve(session: Session, code: str | None) -> None:
@@ -284,7 +284,6 @@ def _parse(arguments: list[str]) -> dict[str, Any]:
 
 def _claim_files() -> tuple[int, int]:
     """Keep stdin, stdout and stderr for the protocol and the log, under private numbers; user code gets others."""
-    streams.fill_standard_files()
     requests, answers, log.fd = (streams.high_duplicate(fd) for fd in (0, 1, 2))
     streams.empty_stdin()
     os.dup2(2, 1)
@@ -353,9 +352,8 @@ def _end(session: Session, status: int) -> None:
     if late:
         log.say(f"printed after the last answer:\n{late}")
     if session.local is not None:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
+        os.closerange(1, 3)  # first, as user code may have left no room for another file
+        streams.fill_standard_files()
     sys.exit(status)
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "STDOUT",
     "Capture",
     "CapturedBytes",
+    "can_open",
     "empty_stdin",
     "fill_standard_files",
     "high_duplicate",
@@ -198,6 +199,20 @@ def fill_standard_files() -> list[int]:
         except OSError:
             filled.append(os.open(os.devnull, os.O_RDWR))  # it gets the lowest number that is free, which is `fd`
     return filled
+
+
+def can_open(count: int) -> bool:
+    """Whether this process may open so many more files. fd 0 is open."""
+    files: list[int] = []
+    try:
+        while len(files) < count:
+            files.append(os.dup(0))
+    except OSError:
+        return False
+    finally:
+        for fd in files:
+            os.close(fd)
+    return True
 
 
 def empty_stdin() -> None:
