@@ -308,7 +308,7 @@ def _handle_signals(session: Session, server: Server, on_terminal: bool) -> None
 
     def on_interrupt(signum: int, frame: object) -> None:
         if session.local is not None and session.local.number:
-            session.local.interpreter.interrupted(0)
+            session.local.interpreter.interrupted(session.local.number)
         else:
             os.write(wake_write, b"!")
 
@@ -318,10 +318,12 @@ def _handle_signals(session: Session, server: Server, on_terminal: bool) -> None
             raise KeyboardInterrupt
 
     def on_end(signum: int, frame: object) -> None:
-        if session.worker is not None:
-            session.worker.kill()
-        signal.signal(signum, signal.SIG_DFL)
-        os.kill(os.getpid(), signum)
+        try:
+            if session.worker is not None:
+                session.worker.kill()
+        finally:  # also where this has come in the middle of something that it needs
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
 
     _loop.watch(wake_read, interrupt)
     signal.signal(signal.SIGINT, on_interrupt)

@@ -7,6 +7,7 @@ imports use a path without that folder, and a module of ours that the user's fol
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
@@ -35,6 +36,9 @@ _PYTHONS_OWN = frozenset(sys.builtin_module_names) | {
     *("posixpath", "genericpath", "ntpath", "sitecustomize", "usercustomize", "_sitebuiltins"),
 }
 
+_change_mask, _BLOCK, _SET = _signal.pthread_sigmask, _signal.SIG_BLOCK, _signal.SIG_SETMASK
+_ALL_SIGNALS = _signal.valid_signals()
+
 _our_path: list[str] = []
 _stash: dict[str, ModuleType] = {}  # ours, hidden from user code, e.g. {"json": <module 'json'>}
 
@@ -61,9 +65,18 @@ def _without_users_folder(path: list[str]) -> list[str]:
 
 
 class ours:  # noqa: N801
-    """``with ours():`` imports find our modules and the real standard library, whatever user code did to either."""
+    """``with ours():`` imports find our modules and the real standard library, whatever user code did to either.
+
+    Signals wait until it is over: what a handler raises would leave half of a package behind, for good.
+    """
 
     def __enter__(self) -> None:
+        self._mask = _change_mask(_BLOCK, ())
+        try:
+            _change_mask(_BLOCK, _ALL_SIGNALS)
+        except BaseException:  # a handler has raised it, with the signals blocked
+            _change_mask(_SET, self._mask)
+            raise
         self._theirs_path = sys.path
         self._theirs = {name: sys.modules.pop(name) for name in _replaced_by_user()}
         sys.modules.update(_stash)
@@ -74,6 +87,7 @@ class ours:  # noqa: N801
         if _our_path:
             _hide()
         sys.modules.update(self._theirs)
+        _change_mask(_SET, self._mask)
 
 
 def keep(module: ModuleType) -> Any:

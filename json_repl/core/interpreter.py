@@ -57,6 +57,8 @@ class Interpreter:
 
     def __init__(self, surround: Callable[[ModuleType], Surroundings], base: dict[str, object]) -> None:
         self.running = 0  # the number of the request that an interrupt may hit; 0 while there is none
+        self._begun = 0  # the number of the newest request
+        self._interrupted_early = 0  # the number of one that was interrupted when it had not begun
         self._base = base
         self._flags = _TOP_LEVEL_AWAIT
         self._compiled: dict[tuple[str, int], tuple[CodeType | None, CodeType | None]] = {}
@@ -113,6 +115,8 @@ class Interpreter:
         """
         if self.running and target in (0, self.running):
             raise KeyboardInterrupt
+        if target > self._begun:
+            self._interrupted_early = target
 
     def wait_readable(self, fds: list[int]) -> None:
         """While the session's event loop has anything to wait for, run it until one of `fds` can be read."""
@@ -157,7 +161,9 @@ class Interpreter:
         raised: list[BaseException] = []
         try:
             try:
-                self.running = number
+                self.running = self._begun = number
+                if number == self._interrupted_early:
+                    raise KeyboardInterrupt
                 statements, expression = self._compile(source.removeprefix("\ufeff"), filename)
                 self.surroundings.enter()
                 value = self._execute(statements, expression)

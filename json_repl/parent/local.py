@@ -154,7 +154,7 @@ class LocalBackend:
         handler = None
         if _in_main_thread():
             handler = signal.getsignal(signal.SIGINT)
-            handle_interrupts(self.interpreter, lambda: 0)
+            handle_interrupts(self.interpreter, lambda: self.number)
         return kept, handler
 
     def _leave_as_guest(self, kept: list[int], handler: Any) -> None:
