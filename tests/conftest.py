@@ -74,15 +74,9 @@ def _carries(process: psutil.Process, mark: str) -> bool:
 # Promises that are not kept in every case yet, or not on a busy machine. Their tests run, and say how far it is; a
 # module leaves this table when all of its tests pass every time.
 UNSETTLED = {
-    "test_ends": "a session's end in surroundings where much is missing",
     "test_hostile_process": "signal handlers that print or raise in the middle of printing; spoiled private files",
-    "test_interrupt": "interrupts at random moments",
-    "test_leftovers": "processes that leave their group as their session is killed",
-    "test_library": "interrupts and missing standard files of a program that imports the session",
     "test_output_late": "the order of what a child prints while requests come and go",
     "test_start_modes": "folders that hold modules of the names of many of the standard library's",
-    "test_timeouts": "interrupts that the system gives to another thread",
-    "test_worker_unavailable": "very few open files",
 }
 
 
