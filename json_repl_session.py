@@ -25,7 +25,6 @@ try:
 finally:
     sys.path = _path
 with imports.ours():
-    import errno
     import signal
     from _thread import start_new_thread
     from time import sleep
@@ -35,7 +34,7 @@ with imports.ours():
     from json_repl.core.errors import SettingError, WorkerUnavailable
     from json_repl.core.outcome import Error, Outcome
     from json_repl.core.settings import DEFAULT_TIMEOUT, Settings
-    from json_repl.loop import Loop
+    from json_repl.loop import Loop, Visit
     from json_repl.parent.answer import make_answer
     from json_repl.parent.session import DEFAULT_ID, Session
     from json_repl.parent.sessions import Sessions, needs_worker
@@ -58,6 +57,7 @@ except SettingError:  # `main` tells; who imports this module gets the defaults
 
 USE_SUBPROCESS_WORKER: bool = _settings.worker
 WORKER_AVAILABLE: bool = True  # False where the worker backend cannot even be imported
+_why_unavailable = "the worker backend is switched off"
 
 _loop = Loop()
 _sessions: dict[str, Session] = {}
@@ -92,7 +92,15 @@ def execute_code(
 
     Raises:
         NeedsWorker: `on_error` or `dry_run` want what the local backend cannot do.
+        KeyboardInterrupt: it came while a worker ran the code, which it has ended; local code is what it is raised in.
     """
+    if done is None:
+        answers: list[Answer] = []
+        options: dict[str, Any] = {"timeout": timeout, "silent": silent, "store_history": store_history}
+        options |= {"filename": filename, "retries": retries, "fallback": fallback, "session": session}
+        with Visit(_loop, answers, _cut_short):
+            execute_code(code, **options, done=answers.append)
+        return answers[0]
     session = session or _default_session()
     needs_copy = dry_run or on_error == "rollback"
     if needs_copy and not _uses_worker(session):
@@ -100,11 +108,10 @@ def execute_code(
     counted = store_history and not silent
     number, execution_id = session.begin(counted=counted)
     limit = session.settings.timeout if timeout is None else timeout
-    options: dict[str, Any] = {"filename": filename, "silent": silent}
+    options = {"filename": filename, "silent": silent}
     policy = fallback or session.settings.fallback
     if needs_copy or session.id != DEFAULT_ID:  # this process has one namespace, and no copies of it
         policy = "never"
-    answers: list[Answer] = []
 
     def finish(outcome: Outcome | WorkerUnavailable) -> None:
         if isinstance(outcome, WorkerUnavailable):
@@ -112,9 +119,9 @@ def execute_code(
         if counted:
             session.history.record(session.execution_count, execution_id, code, outcome)
         session.running = None
-        (done or answers.append)(make_answer(session, outcome, execution_id))
+        done(make_answer(session, outcome, execution_id))
 
-    if USE_SUBPROCESS_WORKER and WORKER_AVAILABLE:
+    if USE_SUBPROCESS_WORKER:
         try:
             manager = get_worker_manager(session)
         except WorkerUnavailable as error:
@@ -135,9 +142,7 @@ def execute_code(
             )
     else:
         finish(execute_locally(code, number, limit, **options))
-    while done is None and not answers:
-        _loop.turn()
-    return answers[0] if answers else None
+    return None
 
 
 def execute_locally(code: str, number: int, timeout: float | None = None, **options: Any) -> Outcome:
@@ -151,9 +156,11 @@ def get_worker_manager(session: Session | None = None) -> WorkerManager:
     Raises:
         WorkerUnavailable: this system, or this installation, cannot have one.
     """
-    global _worker_manager, WORKER_AVAILABLE
+    global _worker_manager, WORKER_AVAILABLE, _why_unavailable
     if session is not None and session.worker is not None:
         return session.worker
+    if not WORKER_AVAILABLE:
+        raise WorkerUnavailable(_why_unavailable, hopeless=True)
     if _worker_manager is None:
         try:
             with imports.ours():
@@ -163,7 +170,7 @@ def get_worker_manager(session: Session | None = None) -> WorkerManager:
         except ImportError as error:
             why = f"the worker backend cannot be imported: {error}"
         if why:
-            WORKER_AVAILABLE = False
+            WORKER_AVAILABLE, _why_unavailable = False, why
             raise WorkerUnavailable(why, hopeless=True)
         session = _default_session()
         _worker_manager = session.worker = WorkerManager(
@@ -200,6 +207,10 @@ def get_local_backend() -> LocalBackend:
     return session.local
 
 
+def _cut_short() -> bool:
+    return _worker_manager is not None and _worker_manager.cut_short()
+
+
 def _uses_worker(session: Session) -> bool:
     return USE_SUBPROCESS_WORKER and WORKER_AVAILABLE and not (session.worker and session.worker.given_up)
 
@@ -228,6 +239,7 @@ def _default_session() -> Session:
 
 # -- the process -------------------------------------------------------------------------------------------------------
 
+LEAST_FILES = 17  # that can be opened beside stdin, stdout and stderr: enough to answer, without a worker
 LAST_WORDS_SECONDS = 2.0  # for the user's atexit handlers and threads, after the last answer
 
 
@@ -244,14 +256,11 @@ def main() -> None:
         sys.exit(2)
     USE_SUBPROCESS_WORKER = _settings.worker
     log.debugging = _settings.debug
-    session = _default_session()
-    try:
-        _serve(session, code)
-    except OSError as error:
-        if error.errno not in (errno.EMFILE, errno.ENFILE):
-            raise
+    streams.fill_standard_files()
+    if not streams.can_open(LEAST_FILES):
         log.say("too few open files are allowed for a session (see ulimit -n): it takes about 40")
         sys.exit(1)
+    _serve(_default_session(), code)
 
 
 def _serve(session: Session, code: str | None) -> None:
@@ -291,11 +300,6 @@ def _parse(arguments: list[str]) -> dict[str, Any]:
 
 def _claim_files() -> tuple[int, int]:
     """Keep stdin, stdout and stderr for the protocol and the log, under private numbers; user code gets others."""
-    for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:  # started with it closed
-            os.open(os.devnull, os.O_RDWR)
     requests, answers, log.fd = (streams.high_duplicate(fd) for fd in (0, 1, 2))
     streams.empty_stdin()
     os.dup2(2, 1)
@@ -319,7 +323,7 @@ def _handle_signals(session: Session, server: Server, on_terminal: bool) -> None
 
     def on_interrupt(signum: int, frame: object) -> None:
         if session.local is not None and session.local.number:
-            session.local.interpreter.interrupted(0)
+            session.local.interpreter.interrupted(session.local.number)
         else:
             os.write(wake_write, b"!")
 
@@ -329,11 +333,13 @@ def _handle_signals(session: Session, server: Server, on_terminal: bool) -> None
             raise KeyboardInterrupt
 
     def on_end(signum: int, frame: object) -> None:
-        for found in _sessions.values():
-            if found.worker is not None:
-                found.worker.kill()
-        signal.signal(signum, signal.SIG_DFL)
-        os.kill(os.getpid(), signum)
+        try:
+            for found in _sessions.values():
+                if found.worker is not None:
+                    found.worker.kill()
+        finally:  # also where this has come in the middle of something that it needs
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
 
     _loop.watch(wake_read, interrupt)
     signal.signal(signal.SIGINT, on_interrupt)
@@ -368,9 +374,8 @@ def _end(session: Session, status: int) -> None:
     if late:
         log.say(f"printed after the last answer:\n{late}")
     if session.local is not None:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
+        os.closerange(1, 3)  # first, as user code may have left no room for another file
+        streams.fill_standard_files()
     sys.exit(status)
 
 

@@ -74,7 +74,7 @@ class Worker:
         self._interpreter = Interpreter(
             lambda main: Surroundings(main, texts, refuse_input), make_toolbox(self._ask, helpers, log.warning)
         )
-        self._parking = Parking(fd, snapshots, buffer.note_parked, self._interpreter.has_tasks, self._resume)
+        self._parking = Parking(fd, snapshots, buffer.note_parked, self._interpreter.tasks.exist, self._resume)
         streams.install(texts)
         handle_interrupts(self._interpreter, buffer.interrupt_target)
 

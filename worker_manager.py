@@ -27,9 +27,9 @@ from json_repl.core.outcome import Outcome
 from json_repl.core.output import STDERR, STDOUT
 from json_repl.core.snapshot import SUCCESSOR
 from json_repl.lineage import STOP_SECONDS, Lineage
-from json_repl.loop import Loop
+from json_repl.loop import Loop, Visit
 from json_repl.memory import OutOfMemoryCount
-from json_repl.turn import RESTARTS, Turn, crash, failure, is_timeout, not_run, was_taken_away
+from json_repl.turn import RESTARTS, Turn, crash, failure, is_timeout, killed, not_run, was_taken_away
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,10 +38,7 @@ if TYPE_CHECKING:
 
     from json_repl.past import Past
     from json_repl.shelf import Snapshot
-    from json_repl.worker_link import End
-
-GRACE_SECONDS = 1.0  # for interrupted code to end by itself
-STACKS_SECONDS = 0.005  # for all stacks to be written before the code is interrupted
+    from json_repl.turn import End
 
 
 class WorkerManager:
@@ -135,12 +132,12 @@ class WorkerManager:
 
         Raises:
             WorkerUnavailable: no worker has taken it. Whatever happens after that is an Outcome.
+            KeyboardInterrupt: it came while the code ran, which it has ended.
         """
         ended: list[Outcome | WorkerUnavailable] = []
         self._numbers += 1
-        self.start(self._numbers, code, ended.append, timeout=timeout)
-        while not ended:
-            self.lineage.loop.turn()
+        with Visit(self.lineage.loop, ended, self.cut_short):
+            self.start(self._numbers, code, ended.append, timeout=timeout)
         if isinstance(ended[0], WorkerUnavailable):
             raise ended[0]
         return ended[0]
@@ -181,6 +178,12 @@ class WorkerManager:
             past=past,
             role=role,
         )
+
+    def cut_short(self) -> bool:
+        """Interrupt the request that runs, and kill its worker if that does not end it; False if none runs."""
+        if self._turn is not None:
+            self._turn.always, self._turn.retries = False, 0
+        return self._end_code(ends.INTERRUPTED) or self.interrupt()
 
     def restart(self) -> None:
         """End the worker and begin anew, with an empty namespace; a session that had fallen back has workers again."""
@@ -239,26 +242,18 @@ class WorkerManager:
                 turn.deadline = self.lineage.loop.call_in(turn.timeout, self._deadline)
 
     def _deadline(self) -> None:
-        turn, link, loop = self._turn, self.lineage.link, self.lineage.loop
-        if turn is None or link is None or not link.busy:
-            return
-        if turn.killed_for is None:
-            turn.killed_for = ends.TIMEOUT
-            link.ask_for_stacks()
-            turn.children = link.children()
-            # Not at once: the system gives a second signal to another thread while the first is on its way.
-            for seconds in (STACKS_SECONDS, GRACE_SECONDS / 2):
-                loop.call_in(seconds, lambda: self._insist(turn))
-            turn.deadline = loop.call_in(GRACE_SECONDS, self._deadline)
-        else:
-            link.collect()
-            if self._turn is turn and not link.closed:  # else its answer was among what was collected
-                link.kill()
+        self._end_code(ends.TIMEOUT)
 
-    def _insist(self, turn: Turn) -> None:
-        link = self.lineage.link
-        if self._turn is turn and link is not None and link.busy:
-            link.interrupt()
+    def _end_code(self, reason: str) -> bool:
+        turn, link = self._turn, self.lineage.link
+        if turn is None or link is None or not link.busy:
+            return False
+        if turn.killed_for is None:
+            turn.killed_for = reason
+            turn.children = link.children() if reason == ends.TIMEOUT else []
+            attempt = turn.attempts
+            link.end_request(lambda: self._turn is turn and turn.attempts == attempt)
+        return True
 
     # -- news of the lineage -----------------------------------------------------------------------------------------
 
@@ -338,7 +333,7 @@ class WorkerManager:
     def _settle(self, turn: Turn, end: End) -> None:
         """What becomes of a request whose worker has ended:
 
-        1. its time was over (D): a timeout,
+        1. its time was over (D), or it was to end for another reason of ours: that is told,
         2. it was taken away, and nothing else was undone by that (B), or the request wants it so: the code runs again,
         3. anything else (C): a crash.
         """
@@ -350,11 +345,8 @@ class WorkerManager:
         if turn.always or (taken_away and not undone and turn.attempts <= min(turn.retries, RESTARTS)):  # case 2
             self._again_or_elsewhere(turn, end.text)
             return
-        if turn.killed_for == ends.TIMEOUT:  # case 1
-            outcome = Outcome(ends.TIMEOUT)
-            is_timeout(outcome, turn, end.stacks)
-        else:  # case 3
-            outcome = crash(turn, end)
+        by_us = turn.killed_for in (ends.TIMEOUT, ends.INTERRUPTED)
+        outcome = killed(turn, end.stacks) if by_us else crash(turn, end)  # case 1, case 3
         outcome.cpu_ms, outcome.max_rss_bytes = end.cpu_ms, end.max_rss_bytes
         self._end_turn(outcome)
 

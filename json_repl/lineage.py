@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from json_repl.worker_link import End, WorkerLink
+    from json_repl.turn import End
+    from json_repl.worker_link import WorkerLink
 
     class Owner(Protocol):
         """Who the workers are for."""
@@ -167,7 +168,7 @@ class Lineage:
             then()
 
     def _look_whether_settled(self) -> None:
-        if self._synced and (self.link is None or not self.link.copies_on_their_way):
+        if self._synced and (self.link is None or not self.link.reports.are_missing):
             self._settle(self._settling)
 
     def forget_wants(self) -> None:

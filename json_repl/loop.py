@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from heapq import heappop, heappush
 from select import POLLIN, POLLOUT, poll
 from time import monotonic
 
-from json_repl.core.streams import poll_anyhow
+from json_repl.core.streams import fill_standard_files, poll_anyhow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sized
 
 READ = POLLIN
 WRITE = POLLOUT
@@ -90,3 +92,60 @@ class Loop:
         found: list[tuple[int, int]] = []
         self.let_go_on(lambda: found.extend(poll_anyhow(self._poll, milliseconds)))
         return found or poll_anyhow(self._poll, 0)  # where user code has raised all the time
+
+
+class Visit:
+    """``with Visit(loop, ended, cut_short): ...`` starts what will add to `ended`, and returns when it has.
+
+    For calls from somebody else's program, which keeps its own. Its files: where fd 0, 1 or 2 is closed, none of ours
+    gets that number. Its signals: what its handlers raise must not come in the middle of ours. So an interrupt goes to
+    `cut_short`, which ends the code that runs (False if none does); the program gets it at the end of the visit.
+    """
+
+    def __init__(self, loop: Loop, ended: Sized, cut_short: Callable[[], bool]) -> None:
+        self._loop = loop
+        self._ended = ended
+        self._cut_short = cut_short
+        self._interrupted = False
+
+    def __enter__(self) -> None:
+        self._filled = fill_standard_files()
+        self._wake_read, self._wake_write = os.pipe()
+        self._loop.watch(self._wake_read, self._pass_on)
+        self._handler = signal.getsignal(signal.SIGINT)
+        try:
+            if callable(self._handler):
+                signal.signal(signal.SIGINT, self._on_interrupt)
+        except ValueError:  # handlers are called in the main thread, and this is another
+            self._handler = None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None or self._cut_short():
+            error = self._wait() or error
+        if callable(self._handler):
+            signal.signal(signal.SIGINT, self._handler)
+        self._loop.forget(self._wake_read)
+        for fd in (self._wake_read, self._wake_write, *self._filled):
+            os.close(fd)
+        if error is not None:
+            raise error
+        if self._interrupted and callable(self._handler):
+            self._handler(signal.SIGINT, None)
+
+    def _wait(self) -> BaseException | None:
+        raised = None
+        while not self._ended:
+            try:
+                self._loop.turn()
+            except BaseException as error:  # the program's handler of another signal has raised it
+                raised = error
+                self._cut_short()
+        return raised
+
+    def _on_interrupt(self, signum: int, frame: object) -> None:
+        self._interrupted = True
+        os.write(self._wake_write, b"!")
+
+    def _pass_on(self) -> None:
+        os.read(self._wake_read, 1)
+        self._cut_short()

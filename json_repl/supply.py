@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from json_repl.worker_link import End
+    from json_repl.turn import End
 
     class Customer(Protocol):
         """Who the worker is for."""

@@ -15,12 +15,35 @@ if TYPE_CHECKING:
 
     from json_repl.core.errors import WorkerUnavailable
     from json_repl.loop import Timer
-    from json_repl.worker_link import End
 
 RESTARTS = 3  # of a worker that does not come up, and of one that was taken from a request: the user's own number
 
 # These come from outside; every other signal a process brings upon itself.
 _TAKEN_AWAY = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
+
+
+class End:
+    """How a worker has ended.
+
+    Args:
+        code: its exit code, negative for a signal; None: it was ended for garbage on its wire.
+        busy: the request that it was sent last and has not answered, or 0.
+        has_begun: it had begun that.
+        stacks: lines of Python stacks that it has written at last.
+        cpu_seconds: what its last request took.
+        max_rss_bytes: the most memory that it ever had.
+    """
+
+    def __init__(
+        self, code: int | None, busy: int, has_begun: bool, stacks: list[str], cpu_seconds: float, max_rss_bytes: int
+    ) -> None:
+        self.code = code
+        self.busy = busy
+        self.has_begun = has_begun
+        self.text = "sent bytes that are no answer" if code is None else processes.exit_text(code)
+        self.stacks = stacks
+        self.cpu_ms = max(0.0, cpu_seconds * 1000)
+        self.max_rss_bytes = max_rss_bytes
 
 
 class Turn:
@@ -148,3 +171,12 @@ def is_timeout(outcome: Outcome, turn: Turn, stacks: list[str]) -> None:
     evalue = f"the code did not end within {turn.timeout:g} s"
     told = {"stacks": "".join(stacks), "children": turn.children}
     outcome.error = Error("ExecutionTimeout", evalue, [*lines, f"ExecutionTimeout: {evalue}\n"], **told)
+
+
+def killed(turn: Turn, stacks: list[str]) -> Outcome:
+    """What a request is answered whose worker we have killed, as it did not end when it was interrupted."""
+    if turn.killed_for == ends.TIMEOUT:
+        outcome = Outcome(ends.TIMEOUT)
+        is_timeout(outcome, turn, stacks)
+        return outcome
+    return failure(ends.INTERRUPTED, "KeyboardInterrupt", "the code did not end, and its worker was killed", stacks)

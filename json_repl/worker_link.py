@@ -15,57 +15,30 @@ import marshal
 import mmap
 import os
 import signal
-from _socket import AF_UNIX, CMSG_SPACE, MSG_CMSG_CLOEXEC, SOCK_SEQPACKET, socket, socketpair
-from collections import deque
-from select import POLLIN, poll
-from time import monotonic
 
 from json_repl import processes
 from json_repl.core import log, wire
 from json_repl.core.errors import WireError, WorkerUnavailable
 from json_repl.core.imports import HOME, ours
 from json_repl.core.output import PAGE_BYTES, STDERR, STDOUT, OutputReader
-from json_repl.core.snapshot import REPORT
 from json_repl.core.streams import PIPE_BYTES
 from json_repl.loop import WRITE, Loop
+from json_repl.reports import Reports, make_channel
 from json_repl.shelf import Snapshot
+from json_repl.turn import End
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 WORKER_FILE = os.path.join(HOME, "subprocess_worker.py")
+STACKS_SECONDS = 0.005  # for all stacks to be written before the code is interrupted
+GRACE_SECONDS = 1.0  # for interrupted code to end by itself
 _READ_BYTES = 1 << 20
 _FULL_READ = 1 << 16
 _PATIENCE = 0.002  # seconds that bytes may lie in a pipe of a busy worker before we take them instead of it
-_REPORT_SECONDS = 1.0  # for a copy that was made right before its worker's end to say so, on a busy machine too
-_MOST_REMEMBERED = 16  # copies
 _MOST_STACK_BYTES = 100_000
 _MOST_LOOKS = 100  # at a page that is handed over again and again meanwhile, or was spoiled
-
-
-class End:
-    """How a worker has ended.
-
-    Args:
-        code: its exit code, negative for a signal; None: it was ended for garbage on its wire.
-        busy: the request that it was sent last and has not answered, or 0.
-        has_begun: it had begun that.
-        stacks: lines of Python stacks that it has written at last.
-        cpu_seconds: what its last request took.
-        max_rss_bytes: the most memory that it ever had.
-    """
-
-    def __init__(
-        self, code: int | None, busy: int, has_begun: bool, stacks: list[str], cpu_seconds: float, max_rss_bytes: int
-    ) -> None:
-        self.code = code
-        self.busy = busy
-        self.has_begun = has_begun
-        self.text = "sent bytes that are no answer" if code is None else processes.exit_text(code)
-        self.stacks = stacks
-        self.cpu_ms = max(0.0, cpu_seconds * 1000)
-        self.max_rss_bytes = max_rss_bytes
 
 
 class WorkerLink:
@@ -96,18 +69,16 @@ class WorkerLink:
         self._pipes: dict[int, int]  # e.g. {7: STDOUT, 9: STDERR}
         self._loop = loop
         self._on_frame, self._on_output, self._on_end = on_frame, on_output, on_end
-        self._on_snapshot = on_snapshot
         self._frames = wire.FrameReader()
         self._unsent = bytearray()
         self.closed = False
         self._ending = False
         self._stacks_read = 0
-        self._reported: deque[int] = deque(maxlen=_MOST_REMEMBERED)  # the requests after which copies were made
-        self._reports_seen = 0  # or not waited for any more
         self._start(beget)
         self._output = OutputReader(self._page)
+        self.reports = Reports(self._reports_fd, self._output.copies, on_snapshot)
         loop.watch(self._answers, self._read)
-        loop.watch(self._reports, self._read_reports)
+        loop.watch(self.reports.fd, self._read_reports)
         for fd in self._pipes:
             loop.watch(fd, self._pipe_is_ready)
 
@@ -131,10 +102,24 @@ class WorkerLink:
         """The processes that its code has started and that run now."""
         return processes.family(self.process.pid) if self.process is not None else []
 
-    def ask_for_stacks(self) -> None:
-        """Have the worker write every thread's stack, if it has not stopped altogether; see `stacks`."""
+    def end_request(self, still_runs: Callable[[], bool]) -> None:
+        """Have the worker write every thread's stack, and interrupt what runs; if it does not end, kill the worker."""
         if self.process is not None:
             self.process.send(wire.DUMP_SIGNAL)
+
+        def insist() -> None:
+            if still_runs() and not self.closed:
+                self.interrupt()
+
+        def kill() -> None:
+            self.collect()
+            if still_runs() and not self.closed:  # else its answer was among what was collected
+                self.kill()
+
+        # Not at once: the system gives a second signal to another thread while the first is on its way.
+        for seconds in (STACKS_SECONDS, GRACE_SECONDS / 2):
+            self._loop.call_in(seconds, insist)
+        self._loop.call_in(GRACE_SECONDS, kill)
 
     def stacks(self) -> list[str]:
         """Lines of Python stacks that were written since the last call, without frames of ours."""
@@ -145,8 +130,8 @@ class WorkerLink:
 
     def ask_for_snapshot(self, number: int) -> None:
         """Have the worker leave a copy of its state, which is that after request `number`, if none is on its way."""
-        if not (self.copies_on_their_way and self._output.parked() == number):
-            self.send(wire.PARK, marshal.dumps((number, number in self._reported), 4))
+        if not (self.reports.are_missing and self._output.parked() == number):
+            self.send(wire.PARK, marshal.dumps((number, number in self.reports), 4))
 
     def hang_up(self) -> None:
         """Close the request pipe: the worker ends by itself, after the user's atexit handlers."""
@@ -174,13 +159,8 @@ class WorkerLink:
         self._on_frame = lambda kind, payload: None
         self._on_output = lambda owner, pieces: None
         self._on_end = lambda link, end: ended()
-        self._on_snapshot = Snapshot.close
+        self.reports.on_snapshot = Snapshot.close
         self.kill()
-
-    @property
-    def copies_on_their_way(self) -> bool:
-        """Whether copies were made, or are being made, that have not reported yet."""
-        return not self.closed and self._output.copies() > self._reports_seen
 
     def collect(self) -> None:
         """Take all output that is there at this moment, in order: frames, then the page, then the pipes."""
@@ -237,12 +217,11 @@ class WorkerLink:
                 ends += os.pipe()
             page, self._stacks = _memory(PAGE_BYTES), _memory(0)
             ends += [page, self._stacks]
-            for end in socketpair(AF_UNIX, SOCK_SEQPACKET):
-                ends.append(end.detach())
+            ends += make_channel()
             requests, self._requests, self._answers, answers, life, self._life, out_read, out, err_read, err = ends[:10]
-            self._reports, reports = ends[12:]
+            self._reports_fd, reports = ends[12:]
             self._page = mmap.mmap(page, PAGE_BYTES)
-            for fd in (self._requests, self._answers, out_read, err_read, self._reports):
+            for fd in (self._requests, self._answers, out_read, err_read):
                 os.set_blocking(fd, False)
             files = [requests, answers, life, out_read, err_read, page, self._stacks, reports, log.fd]
         except OSError as error:
@@ -277,7 +256,7 @@ class WorkerLink:
             if code is not None:
                 self._read()
             self._collect_the_rest()
-            self._await_report()
+            self.reports.read_last()
             usage = self.process.usage if self.process is not None else (0.0, 0)
             has_begun = self._output.begun() >= self.busy
             end = End(code, self.busy, has_begun, self.stacks(), usage[0] - self._output.cpu_before(), usage[1])
@@ -289,7 +268,7 @@ class WorkerLink:
         if self.process is not None:
             self._loop.forget(self.process.end_fd)
             self.process.close()
-        for fd in (self._answers, self._reports, *self._pipes):
+        for fd in (self._answers, self.reports.fd, *self._pipes):
             self._loop.forget(fd)
             os.close(fd)
         self.hang_up()
@@ -298,39 +277,9 @@ class WorkerLink:
         os.close(self._life)
         os.close(self._stacks)
 
-    # -- snapshots ---------------------------------------------------------------------------------------------------
-
     def _read_reports(self) -> None:
-        reports = socket(fileno=self._reports)
-        try:
-            while True:
-                report, ancillary, _, _ = reports.recvmsg(REPORT.size, CMSG_SPACE(4), MSG_CMSG_CLOEXEC)
-                if not report:
-                    self._loop.forget(self._reports)
-                    return
-                channels = [int.from_bytes(data[:4], "little") for *_, data in ancillary]
-                if len(report) != REPORT.size or len(channels) != 1:  # user code has written here
-                    for channel in channels:
-                        os.close(channel)
-                    continue
-                number, pid, threads, moves = REPORT.unpack(report)
-                (channel,) = channels
-                self._reported.append(number)
-                self._reports_seen += 1
-                self._on_snapshot(Snapshot(number, pid, channel, threads, moves=moves))
-        except BlockingIOError:
-            return
-        finally:
-            reports.detach()
-
-    def _await_report(self) -> None:
-        """A copy that was made right before the end may not have reported yet."""
-        waiting = poll()
-        waiting.register(self._reports, POLLIN)
-        deadline = monotonic() + _REPORT_SECONDS
-        while self.copies_on_their_way and monotonic() < deadline:
-            if waiting.poll((deadline - monotonic()) * 1000):
-                self._read_reports()
+        if not self.reports.read():
+            self._loop.forget(self.reports.fd)
 
     # -- the pipes ---------------------------------------------------------------------------------------------------
 

@@ -69,24 +69,3 @@ def _carries(process: psutil.Process, mark: str) -> bool:
         return process.pid != os.getpid() and process.environ().get("JSON_REPL_TEST_MARK") == mark
     except psutil.Error:
         return False
-
-
-# Promises that are not kept in every case yet, or not on a busy machine. Their tests run, and say how far it is; a
-# module leaves this table when all of its tests pass every time.
-UNSETTLED = {
-    "test_ends": "a session's end in surroundings where much is missing",
-    "test_hostile_process": "signal handlers that print or raise in the middle of printing; spoiled private files",
-    "test_interrupt": "interrupts at random moments",
-    "test_leftovers": "processes that leave their group as their session is killed",
-    "test_library": "interrupts and missing standard files of a program that imports the session",
-    "test_output_late": "the order of what a child prints while requests come and go",
-    "test_timeouts": "interrupts that the system gives to another thread",
-    "test_worker_unavailable": "very few open files",
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        reason = UNSETTLED.get(item.path.stem)
-        if reason is not None:
-            item.add_marker(pytest.mark.xfail(strict=False, reason=reason))

@@ -233,6 +233,28 @@ def test_tasks_of_the_session_survive_the_interrupt_of_an_await(run: Callable[..
     assert session.value("task.done(), x") == "(False, 41)"
 
 
+def test_an_interrupt_while_the_event_loop_is_imported_breaks_no_later_await(session: Session) -> None:
+    session.run(
+        "import os, signal, sys\nclass Finder:\n def find_spec(name, *more):\n"
+        "  if name == 'asyncio.coroutines': os.kill(os.getpid(), signal.SIGINT)\nsys.meta_path.insert(0, Finder)"
+    )
+    assert session.run("import asyncio; await asyncio.sleep(600)")["reason"] == "interrupted"
+    assert session.value("import asyncio; await asyncio.sleep(0); 42") == "42"
+
+
+def test_an_interrupt_that_comes_before_its_code_has_begun_hits_it_when_it_begins(worker: Session) -> None:
+    pid = worker.worker_pid()
+    worker.run("import time; x = 41")
+    os.kill(pid, signal.SIGSTOP)
+    worker.send({"id": "run", "code": "x = 0; time.sleep(600)"})
+    wait_until(lambda: worker.ask("status")["state"] == "busy")
+    assert worker.ask("interrupt")["interrupted"] is True
+    os.kill(pid, signal.SIGCONT)
+    answer = worker.read()
+    assert (answer["id"], answer["reason"], answer["session_state"]["state"]) == ("run", "interrupted", "kept")
+    assert worker.value("x + 1") == "42"
+
+
 def test_a_request_that_waits_for_its_worker_can_be_cancelled(start: Start, tmp_path: Path) -> None:
     python, go = tmp_path / "python", tmp_path / "go"
     python.write_text(f'#!/bin/sh\nwhile [ ! -e {go} ]; do sleep 0.01; done\nexec {sys.executable} "$@"\n')
@@ -259,15 +281,18 @@ def _spin(seconds: float) -> None:
 
 
 @pytest.mark.parametrize("body", ["for i in range({n}): pass", "time.sleep({n} / 3e7)"])
-def test_a_late_interrupt_never_hits_the_next_request(session: Session, body: str) -> None:
+def test_a_late_interrupt_never_hits_the_next_request(session: Session, tmp_path: Path, body: str) -> None:
     dice = random.Random(body)
-    session.run("import time; x = 41")
+    session.run("import os, time; x = 41")
     late = hits = 0
-    # Local code shares the interpreter's lock with the thread that interrupts it, which gets it every 5 ms.
-    most = 400_000 if session.backend == "local" and "for" in body else 40_000
+    most = 40_000.0  # steps, which grow and shrink until the code ends about when the interrupt comes
     for number in range(ROUNDS):
-        code = body.format(n=dice.randrange(most)) + f"\n{number}"
+        begun = tmp_path / str(number)
+        code = f"os.mkdir({str(begun)!r})\n{body.format(n=dice.randrange(int(most)))}\n{number}"
         session.send({"jsonrpc": "2.0", "id": "first", "method": "execute", "params": {"code": code}})
+        knows_that_it_has_begun = number % 3 > 0
+        if knows_that_it_has_begun:
+            wait_until(begun.exists)
         _spin(dice.random() * 0.002)
         session.send(
             {"jsonrpc": "2.0", "id": "stop", "method": "$/cancelRequest", "params": {"id": "first"}},
@@ -284,6 +309,8 @@ def test_a_late_interrupt_never_hits_the_next_request(session: Session, body: st
         assert interrupted or first["reason"] is None, "told that nothing was hit, yet it was"
         late += not interrupted
         hits += first["reason"] == "interrupted"
+        if knows_that_it_has_begun:
+            most = max(most / 1.2, 10) if first["reason"] == "interrupted" else most * 1.2
     assert late and hits, "the interrupts all came too early, or all too late"
 
 

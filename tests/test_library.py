@@ -94,43 +94,127 @@ def test_output_of_the_host_and_of_the_code_do_not_mix(backend: str, tmp_path: P
 
 
 @pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]], ids=str)
-def test_a_host_whose_files_are_closed_can_run_code(backend: str, tmp_path: Path, closed: list[int]) -> None:
+def test_a_host_whose_files_are_closed_can_run_code_and_its_files_stay_its_own(
+    backend: str, tmp_path: Path, closed: list[int]
+) -> None:
     program = f"""
-        import os
+        import os, sys, traceback
+        sys.excepthook = lambda *error: open("failed", "w").write("".join(traceback.format_exception(*error)))
         for fd in {closed}:
             os.close(fd)
+
+        def is_open(fd):
+            try:
+                return bool(os.fstat(fd))
+            except OSError:
+                return False
+
         from json_repl_session import execute_code
-        answer = execute_code("print('a'); 40 + 2")
-        failed = (answer["stdout"], answer["result"]) != ("a\\n", "42")
-        os._exit(failed)
+        answer = execute_code("import os; print('a'); os.system('echo b'); os.write(2, b'c'); 40 + 2")
+        assert (answer["stdout"], answer["stderr"], answer["result"]) == ("a\\nb\\n", "c", "42"), answer
+        assert not any(map(is_open, {closed}))
+        own = os.open("own", os.O_RDWR | os.O_CREAT)
+        assert own == {closed[0]}
+        execute_code("print('a'); os.write(1, b'b'); os.write(2, b'c'); os.close(0)")
+        os.write(own, b"mine")
+        os.close(own)
+        assert execute_code("1 / 0")["error"]["ename"] == "ZeroDivisionError"
+        assert not any(map(is_open, {closed}))
+        open("succeeded", "w").close()
+        os._exit(0)
     """
     run_host(program, backend, tmp_path)
+    assert not (tmp_path / "failed").exists(), (tmp_path / "failed").read_text()
+    assert (tmp_path / "succeeded").exists() and (tmp_path / "own").read_text() == "mine"
 
 
-def test_the_host_interrupts_itself_and_the_code_as_python_does(backend: str, tmp_path: Path) -> None:
-    program = """
+PRESS = """
         import os, signal, threading, time
         from json_repl_session import execute_code
-        execute_code("import time, os")
-        mark = os.path.abspath("mark")
-        def press():
-            while not os.path.exists(mark):
+
+        def press(signum=signal.SIGINT):
+            while not os.path.exists("mark"):
                 time.sleep(0.005)
-            os.kill(os.getpid(), signal.SIGINT)
-        threading.Thread(target=press, daemon=True).start()
-        try:
-            answer = execute_code(f"open({mark!r}, 'w').close(); time.sleep(20)")
-            print(answer["reason"])
-        except KeyboardInterrupt:
-            print("interrupted")
+            os.remove("mark")
+            os.kill(os.getpid(), signum)
+
+        def run(code, execute=execute_code):
+            threading.Thread(target=press, daemon=True).start()
+            try:
+                return execute("open('mark', 'w').close()\\n" + code)["reason"]
+            except KeyboardInterrupt:
+                return "raised"
+"""
+
+
+def test_an_interrupt_of_the_host_ends_the_code_and_keeps_the_state(backend: str, tmp_path: Path) -> None:
+    program = f"""{PRESS}
+        execute_code("import time; x = 41")
+        for _ in range(3):
+            print(run("time.sleep(600)"), execute_code("x + 1")["result"])
         try:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(20)
         except KeyboardInterrupt:
             print("host")
-        print(execute_code("40 + 2")["result"])
+        answer = execute_code("x")
+        print(answer["result"], answer["session_state"]["state"], answer["execution_count"])
     """
-    assert run_host(program, backend, tmp_path) == "interrupted\nhost\n42\n"
+    seen = "raised" if backend == "worker" else "interrupted"
+    assert run_host(program, backend, tmp_path) == f"{seen} 42\n" * 3 + "host\n41 kept 8\n"
+
+
+def test_code_that_refuses_an_interrupt_of_the_host_is_ended_with_its_worker(tmp_path: Path) -> None:
+    program = f"""{PRESS}
+        execute_code("import time; x = 41; time.sleep(0.1)")
+        print(run("while True:\\n try: time.sleep(600)\\n except BaseException: pass"))
+        answer = execute_code("x + 1")
+        print(answer["result"], answer["backend"], answer["session_state"]["epoch"])
+    """
+    assert run_host(program, "worker", tmp_path) == "raised\n42 worker 1\n"
+
+
+def test_an_interrupt_while_there_is_no_worker_yet_reaches_the_host(tmp_path: Path) -> None:
+    python, go = tmp_path / "python", tmp_path / "go"
+    python.write_text(
+        f'#!/bin/sh\ntouch {tmp_path}/mark\nwhile [ ! -e {go} ]; do sleep 0.01; done\nexec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    program = f"""
+        import os
+        os.environ["JSON_REPL_PYTHON"] = {str(python)!r}
+        {PRESS}
+        print(run(""))
+        open("go", "w").close()
+        print(execute_code("6 * 7")["result"])
+    """
+    assert run_host(program, "worker", tmp_path) == "raised\n42\n"
+
+
+def test_a_manager_of_the_hosts_own_is_interrupted_too(tmp_path: Path) -> None:
+    program = f"""{PRESS}
+        from worker_manager import WorkerManager
+        manager = WorkerManager()
+        manager.execute("import time; x = 41")
+        print(run("time.sleep(600)", manager.execute), manager.execute("x + 1").result)
+        manager.stop()
+    """
+    assert run_host(program, "worker", tmp_path) == "raised 42\n"
+
+
+def test_what_another_handler_of_the_host_raises_ends_the_code_too(tmp_path: Path) -> None:
+    program = f"""{PRESS}
+        def on_alarm(signum, frame):
+            raise TimeoutError("enough")
+        signal.signal(signal.SIGALRM, on_alarm)
+        execute_code("import time; x = 41")
+        threading.Thread(target=press, args=[signal.SIGALRM], daemon=True).start()
+        try:
+            execute_code("open('mark', 'w').close(); time.sleep(600)")
+        except TimeoutError as error:
+            print(error, execute_code("x + 1")["result"])
+    """
+    assert run_host(program, "worker", tmp_path) == "enough 42\n"
 
 
 def test_code_runs_from_another_thread_of_the_host(backend: str, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from harness import Lasting, Session, wait_until
 
 Start = Callable[..., Session]
+ALWAYS_A_SNAPSHOT = {"JSON_REPL_SNAPSHOTS": "always"}  # a busy machine would have it wait for a moment of idleness
 
 # Each waits far longer than its time, in a way that an interrupt ends.
 INTERRUPTIBLE = {
@@ -65,7 +66,9 @@ def _assert_is_timeout(answer: Any, seconds: str) -> None:
 @pytest.mark.parametrize("what", INTERRUPTIBLE)
 def test_code_that_outlives_its_time_is_interrupted_and_the_state_is_kept(lasting: Lasting, what: str) -> None:
     session = lasting.session()
-    epoch = session.run("x = 41")["session_state"]["epoch"]
+    # What is imported while the time runs may be cut off in the middle, which is not the point here.
+    imports = "import asyncio, importlib.util, queue, select, subprocess, threading; await asyncio.sleep(0)"
+    epoch = session.run(f"{imports}; x = 41")["session_state"]["epoch"]
     answer = session.run(f"print('begun')\n{INTERRUPTIBLE[what]}", timeout=0.1)
     _assert_is_timeout(answer, "0.1")
     assert answer["stdout"] == "begun\n" and answer["backend"] == session.backend
@@ -74,9 +77,9 @@ def test_code_that_outlives_its_time_is_interrupted_and_the_state_is_kept(lastin
 
 
 @pytest.mark.parametrize("what", UNINTERRUPTIBLE)
-def test_code_that_cannot_be_interrupted_is_killed_and_the_session_is_as_before_it(worker: Session, what: str) -> None:
+def test_code_that_cannot_be_interrupted_is_killed_and_the_session_is_as_before_it(start: Start, what: str) -> None:
+    worker = start("worker", env=ALWAYS_A_SNAPSHOT)
     worker.run("x = 41")
-    wait_until(lambda: worker.ask("status")["worker"]["snapshots"])
     answer = worker.run(f"print('begun'); x = 0\n{UNINTERRUPTIBLE[what]}", timeout=0.1)
     _assert_is_timeout(answer, "0.1")
     assert (answer["stdout"], answer["attempts"]) == ("begun\n", 1)
@@ -151,9 +154,10 @@ def test_thirty_seconds_are_the_default_and_told(worker: Session) -> None:
     assert "30" in described["settings"]["JSON_REPL_TIMEOUT"]["doc"]
 
 
-def test_a_worker_that_was_stopped_while_idle_is_replaced_when_a_request_outlives_its_time(worker: Session) -> None:
+def test_a_worker_that_was_stopped_while_idle_is_replaced_when_a_request_outlives_its_time(start: Start) -> None:
+    worker = start("worker", env=ALWAYS_A_SNAPSHOT)
     worker.run("x = 41")
-    wait_until(lambda: worker.ask("status")["worker"]["snapshots"])
+    worker.run("0")  # which is taken when there is a snapshot of the one before
     os.kill(worker.ask("status")["worker"]["pid"], signal.SIGSTOP)
     _assert_is_timeout(worker.run("1", timeout=0.1), "0.1")
     assert worker.value("x + 1") == "42"
@@ -213,9 +217,8 @@ def test_with_always_any_failure_is_tried_three_times_more_and_then_the_session_
 
 
 def test_with_always_code_that_ends_well_on_a_rung_is_answered_from_there(start: Start, tmp_path: Path) -> None:
-    session = start("worker", env={"JSON_REPL_FALLBACK": "always"})
+    session = start("worker", env={"JSON_REPL_FALLBACK": "always", **ALWAYS_A_SNAPSHOT})
     session.run("x = 41")
-    wait_until(lambda: session.ask("status")["worker"]["snapshots"])
     answer = session.run(_ladder(tmp_path / "runs", session.pid, "os.abort()", rungs=2) + ", x + 1")
     assert (answer["result"], answer["backend"], answer["attempts"]) == ("('done', 42)", "worker", 3)
     assert answer["fallback"] is None and answer["session_state"]["state"] == "restored"

@@ -180,29 +180,48 @@ def test_an_interpreter_that_cannot_run_a_worker_is_a_fallback_that_names_it(
     assert str(answer["fallback"]["message"]) in session.finish()[1]
 
 
-@pytest.mark.parametrize("limit", [20, 24, 40])
-def test_with_few_files_allowed_the_session_answers_and_ends_well(start: Callable[..., Session], limit: int) -> None:
-    session = start("worker", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
-    answer = session.run("6 * 7")
+def _limited(start: Callable[..., Session], backend: str, limit: int) -> Session:
+    return start(backend, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
+
+
+@pytest.mark.parametrize("limit", [20, 21, 24, 28, 29, 40])
+def test_with_few_files_allowed_the_session_answers_and_ends_well(
+    start: Callable[..., Session], backend: str, limit: int
+) -> None:
+    session = _limited(start, backend, limit)
+    answer = session.run("import os; os.system('true'); x = 6 * 7; x")
     assert answer["result"] == "42"
-    assert answer["backend"] == "worker" or answer["fallback"]["reason"] == "worker_unavailable"
+    assert answer["backend"] == backend or answer["fallback"]["reason"] == "worker_unavailable"
+    if answer["backend"] == "worker":
+        assert session.run("os.abort()")["reason"] == "crash"
+        assert session.value("6 * 7") == "42"
     answers, errors, status = session.finish()
     assert (answers, status) == ([], 0), errors
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("limit", [10, 12, 14, 16, 18])
-def test_with_too_few_files_the_session_answers_or_says_so_and_ends(start: Callable[..., Session], limit: int) -> None:
-    session = start("worker", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
-    assert session.process.stdin is not None and session.process.stderr is not None
-    try:
-        session.send({"code": "6 * 7"})
-        session.close_stdin()
-    except BrokenPipeError:
-        pass
-    answers, errors, status = list(iter(session.read, None)), session.process.stderr.read().decode(), session.wait()
-    assert "open files" in errors and "Traceback" not in errors
-    assert ([answer["result"] for answer in answers], status) in ((["42"], 0), ([], 1)), errors
+@pytest.mark.parametrize("limit", [6, 8, 10, 12, 14, 16, 17, 18, 19])
+def test_with_too_few_files_the_session_says_so_in_a_sentence_and_ends(
+    start: Callable[..., Session], backend: str, limit: int
+) -> None:
+    session = _limited(start, backend, limit)
+    assert session.process.stderr is not None
+    assert (session.read(), session.wait()) == (None, 1)
+    errors = session.process.stderr.read().decode()
+    assert "open files" in errors and errors.count("\n") == 1
+
+
+def test_code_that_leaves_no_room_for_another_file_is_answered_and_the_session_ends_well(
+    start: Callable[..., Session], backend: str
+) -> None:
+    session = _limited(start, backend, 64)
+    code = "files = []\ntry:\n while True: files.append(open('/dev/null'))\nexcept OSError: pass\nlen(files) > 20"
+    assert session.value(code) == "True"
+    assert session.value("6 * 7") == "42"
+    session.run("import atexit; atexit.register(print, 'bye')")
+    answers, errors, status = session.finish()
+    assert (answers, status) == ([], 0), errors
+    assert "bye" in errors and "Traceback" not in errors
 
 
 def test_files_that_run_out_later_cost_the_worker_and_come_back_with_restart(start: Callable[..., Session]) -> None:

@@ -14,6 +14,7 @@ The first module that either side imports: so it imports nothing that Python has
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import os
 import sys
 from _frozen_importlib import module_from_spec
@@ -55,6 +56,9 @@ _WE_IMPORT = (sys.stdlib_module_names | _OUR_NAMES | {"click", "orjson", "psutil
 _WE_IMPORT -= {"json_repl_session"}
 
 _given: list[str] | None = None  # the path that Python has started with; None in somebody else's program
+_change_mask, _BLOCK, _SET = _signal.pthread_sigmask, _signal.SIG_BLOCK, _signal.SIG_SETMASK
+_ALL_SIGNALS = _signal.valid_signals()
+
 _our_path: list[str] = []
 _shared = True  # there is other code than ours in this process
 _stash: dict[str, ModuleType] = {}  # ours, hidden from user code, e.g. {"json": <module 'json'>}
@@ -105,12 +109,21 @@ def users_path(path: list[str]) -> list[str]:
 
 
 class ours:  # noqa: N801
-    """``with ours():`` imports find our modules and the real standard library, whatever user code did to either."""
+    """``with ours():`` imports find our modules and the real standard library, whatever user code did to either.
+
+    Signals wait until it is over: what a handler raises would leave half of a package behind, for good.
+    """
 
     def __enter__(self) -> None:
         global _active, _our_path
         if _active is not None:
             return
+        self._mask = _change_mask(_BLOCK, ())
+        try:
+            _change_mask(_BLOCK, _ALL_SIGNALS)
+        except BaseException:  # a handler has raised it, with the signals blocked
+            _change_mask(_SET, self._mask)
+            raise
         if _given is None:  # that program may have changed its path
             _our_path = our_path(sys.path)
         self._theirs = {name: sys.modules.pop(name) for name in _replaced_by_user()}
@@ -120,22 +133,14 @@ class ours:  # noqa: N801
         self.path, sys.path, _active = sys.path, _our_path, self
 
     def __exit__(self, *exc_info: object) -> None:
-        if _active is self:
-            self.leave()
-
-    def leave(self) -> None:
-        """Let imports find what is the user's again."""
         global _active
+        if _active is not self:
+            return
         sys.path, _active = self.path, None
         if _shared:
             _hide(sys.modules if len(sys.modules) != self._count else ())
         sys.modules.update(self._theirs)
-
-
-def end_ours() -> None:
-    """Do what ``with ours():`` of this thread has not done, if an interrupt came in the middle of its end."""
-    if _active is not None and _active.thread == get_ident():
-        _active.leave()
+        _change_mask(_SET, self._mask)
 
 
 class _UsersHook:

@@ -15,8 +15,8 @@ from time import perf_counter
 
 from json_repl.core import forks, sources
 from json_repl.core import outcome as ends
-from json_repl.core.imports import end_ours, ours
 from json_repl.core.outcome import Outcome, safe_text
+from json_repl.core.tasks import Tasks
 from json_repl.core.tracebacks import explain, without_text
 
 TYPE_CHECKING = False
@@ -60,11 +60,12 @@ class Interpreter:
     def __init__(self, surround: Callable[[ModuleType], Surroundings], base: dict[str, object]) -> None:
         self.running = 0  # the number of the request that an interrupt may hit; 0 while there is none
         self._was_hit = False  # by an interrupt
+        self._begun = 0  # the number of the newest request
+        self._interrupted_early = 0  # the number of one that was interrupted when it had not begun
         self._base = base
         self._flags = _TOP_LEVEL_AWAIT
         self._compiled: dict[tuple[str, int], tuple[CodeType | None, CodeType | None]] = {}
-        self._asyncio: Any = None  # the module, once it is needed, and the session's loop
-        self._event_loop: Any = None
+        self.tasks = Tasks()
         self._tracers: tuple[Any, Any] = (None, None)  # user code's, from sys.settrace and sys.setprofile
         self._names: list[str] = []
         self._count = 0
@@ -118,6 +119,8 @@ class Interpreter:
         if self.running and target in (0, self.running):
             self._was_hit = True
             raise KeyboardInterrupt
+        if target > self._begun:
+            self._interrupted_early = target
 
     def interruptible(self, number: int, call: Callable[[Callable[[], bool]], _T]) -> _T | None:
         """What `call` returns, which runs user code on behalf of request `number`; None if it was interrupted.
@@ -136,31 +139,18 @@ class Interpreter:
             self.surroundings.leave()
 
     def wait_readable(self, fds: list[int]) -> None:
-        """While the session's event loop has anything to wait for, run it until one of `fds` can be read."""
-        if not self.has_tasks():
+        """While the session's tasks have anything to wait for, let them go on until one of `fds` can be read."""
+        if not self.tasks.exist():
             return
-        loop = self._event_loop
         self.surroundings.enter()
         try:
-            for fd in fds:
-                loop.add_reader(fd, loop.stop)
-            loop.run_forever()
+            self.tasks.begin_wait(fds)
         finally:
             try:
                 self.surroundings.mask = self.surroundings.keep_signals_out()
             finally:
-                for fd in fds:
-                    loop.remove_reader(fd)
+                self.tasks.end_wait(fds)
                 self.surroundings.leave()
-
-    def has_tasks(self) -> bool:
-        """Whether the session's event loop has anything to wait for."""
-        loop = self._event_loop
-        if loop is None or loop.is_closed():
-            return False
-        asyncio = self._asyncio  # not by an import, which may find the user's by now
-        waits_for_files = len(loop._selector.get_map()) > 1  # more than the loop's own pipe
-        return bool(asyncio.all_tasks(loop) or loop._scheduled or loop._ready or waits_for_files)
 
     def wake_up_elsewhere(self) -> None:
         """This process is a copy, made by fork, that goes on for the one it was copied from."""
@@ -171,10 +161,7 @@ class Interpreter:
             for found in gc.get_objects():
                 if type(found) is popen and found.returncode is None:
                     found.returncode = -signal.SIGKILL  # it was another process's child, and ends with that
-        loop = self._event_loop
-        if loop is not None and not loop.is_closed():
-            loop._close_self_pipe()
-            loop._make_self_pipe()
+        self.tasks.wake_up_elsewhere()
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -185,7 +172,9 @@ class Interpreter:
         raised: list[BaseException] = []
         try:
             try:
-                self.running = number
+                self.running = self._begun = number
+                if number == self._interrupted_early:
+                    raise KeyboardInterrupt
                 statements, expression = self._compile(source.removeprefix("\ufeff"), filename)
                 self.surroundings.enter()
                 value = self._execute(statements, expression)
@@ -209,7 +198,7 @@ class Interpreter:
         codes = [code for code in (statements, expression) if code is not None]
         value = None
         if [code for code in codes if code.co_flags & _COROUTINE]:
-            value = self._await(self._execute_in_loop(codes))
+            value = self.tasks.await_(self._execute_in_loop(codes))
         else:
             for code in codes:
                 value = self._trace_and_eval(code)
@@ -241,35 +230,6 @@ class Interpreter:
                     break
                 except _Everything:
                     continue
-
-    def _await(self, coroutine: Any) -> object:
-        if self._event_loop is None or self._event_loop.is_closed():
-            self._make_event_loop()
-        asyncio, loop = self._asyncio, self._event_loop
-        task = loop.create_task(coroutine)
-        try:
-            return loop.run_until_complete(task)
-        except _Everything as error:
-            if task.done():
-                raise
-            # An interrupt came out of the loop, not out of the task, which is to end where it waits.
-            task.cancel()
-            loop.run_until_complete(asyncio.wait([task]))
-            try:
-                task.result()
-            except _Everything as ended:
-                error.__traceback__ = ended.__traceback__
-            raise error from None
-
-    def _make_event_loop(self) -> None:
-        with ours():
-            import asyncio
-            import selectors
-
-            # epoll would be shared with copies of this process; poll has no state in the kernel.
-            loop = asyncio.SelectorEventLoop(selectors.PollSelector())
-            asyncio.set_event_loop(loop)
-        self._asyncio, self._event_loop = asyncio, loop
 
     # -- compiling ---------------------------------------------------------------------------------------------------
 
@@ -345,7 +305,6 @@ class Interpreter:
         except BaseException:
             pass  # an interrupt that came when all was said
         self.running = 0
-        end_ours()
         self.surroundings.leave()
 
     # -- the namespace -----------------------------------------------------------------------------------------------

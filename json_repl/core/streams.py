@@ -6,6 +6,7 @@ fd 0 is empty. fd 1 and 2 are pipes: C code and child processes write into them.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
@@ -17,7 +18,18 @@ from os import read, write
 from json_repl.core import forks
 from json_repl.core.output import STDERR, STDOUT, OutputBuffer
 
-__all__ = ["STDERR", "STDOUT", "Capture", "CapturedBytes", "empty_stdin", "high_duplicate", "install", "poll_anyhow"]
+__all__ = [
+    "STDERR",
+    "STDOUT",
+    "Capture",
+    "CapturedBytes",
+    "can_open",
+    "empty_stdin",
+    "fill_standard_files",
+    "high_duplicate",
+    "install",
+    "poll_anyhow",
+]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +40,8 @@ if TYPE_CHECKING:
 _bytes, _len, _map, _memoryview, _type, _zip, _OSError = bytes, len, map, memoryview, type, zip, OSError
 _lockf, _LOCK_EX, _LOCK_UN = fcntl.lockf, fcntl.LOCK_EX, fcntl.LOCK_UN
 _POLLIN = select.POLLIN
-_OPEN_FILES, _getrlimit, _setrlimit = resource.RLIMIT_NOFILE, resource.getrlimit, resource.setrlimit
+_EINVAL, _OPEN_FILES = errno.EINVAL, resource.RLIMIT_NOFILE
+_getrlimit, _setrlimit = resource.getrlimit, resource.setrlimit
 PIPE_BYTES = 1 << 18  # as much as a pipe of ours can hold, so that one read takes all
 
 
@@ -181,7 +194,9 @@ def poll_anyhow(poll: select.poll, timeout: float | None) -> list[tuple[int, int
     """``poll.poll(timeout)``, also where user code has left itself fewer open files than the system polls at once."""
     try:
         return poll.poll(timeout)
-    except _OSError:
+    except _OSError as error:
+        if error.errno != _EINVAL:  # a signal's handler has raised it
+            raise
         _, most = _getrlimit(_OPEN_FILES)
         _setrlimit(_OPEN_FILES, (most, most))
         return poll.poll(timeout)
@@ -199,6 +214,34 @@ def high_duplicate(fd: int) -> int:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 200)
     except OSError:  # a low limit of open files
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def fill_standard_files() -> list[int]:
+    """Open the null device in the place of each of fd 0, 1 and 2 that is closed, so that no other file gets its number.
+
+    Those that were closed are returned.
+    """
+    filled = []
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            filled.append(os.open(os.devnull, os.O_RDWR))  # it gets the lowest number that is free, which is `fd`
+    return filled
+
+
+def can_open(count: int) -> bool:
+    """Whether this process may open so many more files. fd 0 is open."""
+    files: list[int] = []
+    try:
+        while len(files) < count:
+            files.append(os.dup(0))
+    except OSError:
+        return False
+    finally:
+        for fd in files:
+            os.close(fd)
+    return True
 
 
 def empty_stdin() -> None:

@@ -153,12 +153,12 @@ class LocalBackend:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
-        kept = [streams.high_duplicate(fd) for fd in (0, 1, 2)]
+        kept = [streams.high_duplicate(fd) for fd in (0, 1, 2)]  # all of them are open, see `loop.Visit`
         self._take_files()
         handler = None
         if _in_main_thread():
             handler = signal.getsignal(signal.SIGINT)
-            handle_interrupts(self.interpreter, lambda: 0)
+            handle_interrupts(self.interpreter, lambda: self.number)
         return kept, handler
 
     def _leave_as_guest(self, kept: list[int], handler: Any) -> None:
