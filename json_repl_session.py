@@ -38,6 +38,7 @@ with imports.ours():
     from json_repl.parent.answer import make_answer
     from json_repl.parent.session import DEFAULT_ID, Session
     from json_repl.parent.sessions import Sessions, needs_worker
+    from json_repl.parent.stream import Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def execute_code(
     on_error: str = "keep",
     dry_run: bool = False,
     session: Session | None = None,
+    write: Callable[[bytes], None] | None = None,
     done: Callable[[Answer], None] | None = None,
 ) -> Answer | None:
     """Run code where the settings say, file it in the history, and answer.
@@ -86,6 +88,7 @@ def execute_code(
         timeout: seconds that it may take; 0: no limit; None: the setting, or 30 in a worker and no limit in local.
         fallback: as the setting JSON_REPL_FALLBACK, for this request.
         session: where; by default the one that every process has.
+        write: gets a line for each notification of what the code prints while it runs.
         done: gets the answer; without it, this call waits for the answer and returns it.
 
     The other arguments are those of the method ``execute``, see docs/protocol.md.
@@ -98,7 +101,7 @@ def execute_code(
         answers: list[Answer] = []
         options: dict[str, Any] = {"timeout": timeout, "silent": silent, "store_history": store_history}
         options |= {"filename": filename, "retries": retries, "fallback": fallback, "session": session}
-        options |= {"on_error": on_error, "dry_run": dry_run}
+        options |= {"on_error": on_error, "dry_run": dry_run, "write": write}
         with Visit(_loop, answers, _cut_short):
             execute_code(code, **options, done=answers.append)
         return answers[0]
@@ -109,10 +112,10 @@ def execute_code(
     counted = store_history and not silent
     number, execution_id = session.begin(counted=counted)
     limit = session.settings.timeout if timeout is None else timeout
-    options = {"filename": filename, "silent": silent}
-    policy = fallback or session.settings.fallback
-    if needs_copy or session.id != DEFAULT_ID:  # this process has one namespace, and no copies of it
-        policy = "never"
+    stream = None if write is None else Stream({"execution_id": execution_id, "session_id": session.id}, write)
+    options = {"filename": filename, "silent": silent, "stream": stream}
+    elsewhere = not needs_copy and session.id == DEFAULT_ID  # this process has one namespace, and no copies of it
+    policy = fallback or session.settings.fallback if elsewhere else "never"
 
     def finish(outcome: Outcome | WorkerUnavailable) -> None:
         if isinstance(outcome, WorkerUnavailable):
@@ -120,6 +123,8 @@ def execute_code(
         if counted:
             session.history.record(session.execution_count, execution_id, code, outcome)
         session.running = None
+        if stream is not None:
+            stream.end()
         done(make_answer(session, outcome, execution_id))
 
     if USE_SUBPROCESS_WORKER:

@@ -69,7 +69,8 @@ class Worker:
         self._answered: tuple[int, float] | None = None  # the request that was answered last, and how long it took
         self._main_thread = get_ident()
         buffer = OutputBuffer(mmap.mmap(fd["page"], PAGE_BYTES), lambda payload: self.send(wire.OUTPUT, payload))
-        self._capture = streams.Capture({streams.STDOUT: fd["out"], streams.STDERR: fd["err"]}, buffer, fd["page"])
+        pipes = {streams.STDOUT: fd["out"], streams.STDERR: fd["err"]}
+        self._capture = streams.Capture(pipes, buffer, self._tell_news, fd["page"])
         texts = self._capture.text_streams()
         self._interpreter = Interpreter(
             lambda main: Surroundings(main, texts, refuse_input), make_toolbox(self._ask, helpers, log.warning)
@@ -157,6 +158,10 @@ class Worker:
         """Write one frame."""
         self._answers.write(wire.frame(kind, payload))
         self._answers.flush()
+
+    def _tell_news(self) -> None:
+        with self._capture.buffer.lock:  # as other threads write frames too, under that
+            self.send(wire.NEWS, b"")
 
     def _receive(self) -> tuple[int, bytes] | None:
         while not self._received:

@@ -237,6 +237,7 @@ class WorkerManager:
             turn.started = perf_counter()
             self._oom_count.refresh()
             link.busy = turn.number
+            link.follow(wanted=turn.stream is not None)
             link.send(wire.REQUEST, marshal.dumps(turn.for_worker(), 4))
             if turn.timeout:
                 turn.deadline = self.lineage.loop.call_in(turn.timeout, self._deadline)
@@ -292,6 +293,8 @@ class WorkerManager:
         """Output of the request that runs, or of none."""
         if self._turn is not None and owner == self._turn.number:
             self._turn.pieces += pieces
+            if self._turn.stream is not None:
+                self._turn.stream.send(pieces)
         else:
             self.on_late_output(pieces)
 
@@ -354,6 +357,8 @@ class WorkerManager:
         if turn.attempts <= min(turn.retries, RESTARTS):
             log.warning(f"the worker {text} while code ran; it runs again ({turn.attempts} of {turn.retries})")
             turn.pieces.clear()
+            if turn.stream is not None:
+                turn.stream.begin_again(turn.attempts + 1)
             turn.killed_for = None
         else:
             self._turn = None

@@ -11,10 +11,20 @@ from json_repl.core.outcome import Error, Outcome
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Protocol
 
     from json_repl.core.errors import WorkerUnavailable
     from json_repl.loop import Timer
+
+    class Stream(Protocol):
+        """A `json_repl.parent.stream.Stream`."""
+
+        def send(self, pieces: list[tuple[int, bytes]]) -> None:
+            """Output that has just come."""
+
+        def begin_again(self, attempt: int) -> None:
+            """The code runs again: what was sent before is void."""
+
 
 RESTARTS = 3  # of a worker that does not come up, and of one that was taken from a request: the user's own number
 
@@ -58,11 +68,12 @@ class Turn:
         undoes_errors: where it fails, have the namespace as it was before.
         dry_run: run it in a copy of the session that is thrown away.
         compares: tell which names it changes.
+        stream: is told what it prints while it runs.
     """
 
     __slots__ = (
         *("always", "attempts", "children", "code", "compares", "deadline", "done", "dry_run", "execution_count"),
-        *("filename", "killed_for", "missed", "number", "pieces", "retries", "silent", "started", "timeout"),
+        *("filename", "killed_for", "missed", "number", "pieces", "retries", "silent", "started", "stream", "timeout"),
         *("undoes_errors", "undoes_to"),
     )
 
@@ -81,6 +92,7 @@ class Turn:
         undoes_errors: bool = False,
         dry_run: bool = False,
         compares: bool = False,
+        stream: Stream | None = None,
     ) -> None:
         self.number = number
         self.code = code
@@ -95,6 +107,7 @@ class Turn:
         self.undoes_to: int | None = None  # the request whose state it is, of which there is a copy
         self.dry_run = dry_run
         self.compares = compares
+        self.stream = stream
         self.attempts = 0
         self.started = 0.0
         self.pieces: list[tuple[int, bytes]] = []  # output, in order, e.g. [(1, b"hello\n")]
@@ -109,7 +122,8 @@ class Turn:
 
     def options(self) -> dict[str, Any]:
         """What another worker has to know that runs it instead."""
-        return {name: getattr(self, name) for name in ("filename", "silent", "timeout", "retries", "execution_count")}
+        names = ("filename", "silent", "timeout", "retries", "execution_count", "stream")
+        return {name: getattr(self, name) for name in names}
 
     def may_be_missed(self) -> bool:
         """Its worker has ended before it had begun this: whether the next one may have it, once, and not as a retry."""

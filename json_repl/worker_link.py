@@ -36,6 +36,7 @@ STACKS_SECONDS = 0.005  # for all stacks to be written before the code is interr
 GRACE_SECONDS = 1.0  # for interrupted code to end by itself
 _READ_BYTES = 1 << 20
 _FULL_READ = 1 << 16
+FOLLOW_SECONDS = 0.002  # between two looks at output that is streamed
 _PATIENCE = 0.002  # seconds that bytes may lie in a pipe of a busy worker before we take them instead of it
 _MOST_STACK_BYTES = 100_000
 _MOST_LOOKS = 100  # at a page that is handed over again and again meanwhile, or was spoiled
@@ -72,6 +73,7 @@ class WorkerLink:
         self._frames = wire.FrameReader()
         self._unsent = bytearray()
         self.closed = False
+        self._follows = False
         self._ending = False
         self._stacks_read = 0
         self._start(beget)
@@ -127,6 +129,23 @@ class WorkerLink:
         self._stacks_read += len(text)
         lines = text.decode("utf-8", "replace").splitlines(keepends=True)
         return [line for line in lines if f'"{HOME}/json_repl/' not in line and f'"{WORKER_FILE}"' not in line]
+
+    def follow(self, *, wanted: bool = True) -> None:
+        """From here on deliver output while it is written: at once after a pause, else every `FOLLOW_SECONDS`."""
+        self._follows = wanted
+        self._output.wait_for_more(wanted=wanted)
+
+    def _follow_on(self) -> None:
+        if not self._follows or self.closed:
+            return
+        place = self._output.place
+        self.collect()
+        if self._output.place == place and not self.closed:
+            self._output.wait_for_more(wanted=True)
+            self.collect()  # what was written before it knew
+        if not self.closed and self._output.place != place:
+            self._output.wait_for_more(wanted=False)
+            self._loop.call_in(FOLLOW_SECONDS, self._follow_on)
 
     def ask_for_snapshot(self, number: int) -> None:
         """Have the worker leave a copy of its state, which is that after request `number`, if none is on its way."""
@@ -293,6 +312,8 @@ class WorkerLink:
                 for kind, payload in self._frames.feed(data):
                     if kind == wire.OUTPUT:
                         self._deliver(*self._output.take(payload))
+                    elif kind == wire.NEWS:
+                        self._follow_on()
                     else:
                         self._on_frame(kind, payload)
                 if len(data) < _FULL_READ:

@@ -35,14 +35,16 @@ _LENGTH, _LENGTH_AT = struct.Struct("<I"), 1  # within a record
 
 # The page: _PLACE at 0, _USED at 16, the interrupt's target at 24 (written by the parent), one more than the number of
 # the request after which a snapshot was last taken at 32, the request that was begun last at 40, the seconds of CPU
-# that the process had taken before that at 48, how many snapshots were taken at 56, records from 64 on.
+# that the process had taken before that at 48, how many snapshots were taken at 56, whether somebody waits for what is
+# written next at 64 (set by the parent), records from 128 on.
 _USED_AT = 16
 _TARGET_AT = 24
 _PARKED_AT = 32
 _BEGUN_AT = 40
 _CPU_AT = 48
 _COPIES_AT = 56
-_DATA_AT = 64
+_AWAITED_AT = 64
+_DATA_AT = 128
 
 Piece = "tuple[int, bytes]"  # (STDOUT, b"hello\n")
 
@@ -107,6 +109,13 @@ class OutputBuffer:
             self._renewal = (self._place, owner)
             self._renew()
 
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for what is written next; asking ends that."""
+        if self._page[_AWAITED_AT]:
+            self._page[_AWAITED_AT] = 0
+            return True
+        return False
+
     def interrupt_target(self) -> int:
         """The request that the parent wants to interrupt, or 0; asking takes it away."""
         (target,) = _USED.unpack_from(self._page, _TARGET_AT)
@@ -170,7 +179,7 @@ class OutputReader:
 
     def __init__(self, page: mmap.mmap | None = None) -> None:
         self._page = page
-        self._place = 0
+        self.place = 0  # up to which all was delivered
         self._seen = b""
 
     def take(self, payload: bytes) -> tuple[int, list[tuple[int, bytes]]]:
@@ -193,7 +202,7 @@ class OutputReader:
         place, owner = _PLACE.unpack_from(self._page)
         (used,) = _USED.unpack_from(self._page, _USED_AT)
         data = self._page[_DATA_AT : _DATA_AT + min(used, PAGE_BYTES)]
-        if place > self._place or _PLACE.unpack_from(self._page) != (place, owner):
+        if place > self.place or _PLACE.unpack_from(self._page) != (place, owner):
             return None
         return owner, self._new_pieces(place, data)
 
@@ -229,6 +238,11 @@ class OutputReader:
         seen, self._seen = self._seen, self._page[:_TARGET_AT]
         return seen == self._seen
 
+    def wait_for_more(self, *, wanted: bool) -> None:
+        """Have the writer tell as soon as it writes again, or not."""
+        assert self._page is not None
+        self._page[_AWAITED_AT] = wanted
+
     def aim_interrupt(self, owner: int) -> None:
         """Name the request that the next SIGINT is meant for, so that it cannot hit a later one."""
         assert self._page is not None
@@ -236,7 +250,7 @@ class OutputReader:
 
     def _new_pieces(self, place: int, data: bytes) -> list[tuple[int, bytes]]:
         pieces = []
-        known = max(0, self._place - place)
+        known = max(0, self.place - place)
         at = 0
         while at + _RECORD.size <= len(data):
             stream, length = _RECORD.unpack_from(data, at)
@@ -246,5 +260,5 @@ class OutputReader:
             at = start + length if length else len(data)
             if max(start, known) < at:
                 pieces.append((stream, data[max(start, known) : at]))
-        self._place = max(self._place, place + len(data))
+        self.place = max(self.place, place + len(data))
         return pieces

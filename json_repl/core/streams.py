@@ -91,11 +91,15 @@ class Capture:
     Args:
         pipes: the read ends of the pipes behind fd 1 and 2, not blocking.
         buffer: where output goes.
+        tell: called when something was written that somebody waits for.
         lock: a file that is locked while the pipes are read, as the parent may read them too.
     """
 
-    def __init__(self, pipes: dict[int, int], buffer: OutputBuffer, lock: int | None = None) -> None:
+    def __init__(
+        self, pipes: dict[int, int], buffer: OutputBuffer, tell: Callable[[], object], lock: int | None = None
+    ) -> None:
         self.buffer = buffer
+        self._tell = tell
         self._lock = lock
         self._streams = {fd: stream for stream, fd in pipes.items()}  # e.g. {7: STDOUT, 8: STDERR}
         self._watch()
@@ -154,6 +158,8 @@ class Capture:
             buffer.append(stream, data)
         if buffer.waiting:
             self.drain()
+        if buffer.is_awaited():
+            self._tell()
 
     def drain(self) -> None:
         """Take what stands in the pipes, at most their capacity: a child that floods them must not hold us here."""

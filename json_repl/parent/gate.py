@@ -13,7 +13,7 @@ import select
 import sys
 from _thread import allocate_lock, get_ident, start_new_thread
 from os import listdir, read, write
-from signal import SIG_BLOCK, SIGINT, pthread_kill, pthread_sigmask, valid_signals
+from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_kill, pthread_sigmask, valid_signals
 from time import monotonic, sleep
 
 from json_repl.core.imports import ours
@@ -47,6 +47,7 @@ class Gate:
         self._number = 0
         self._main_thread = get_ident()
         self._next_interrupt: float | None = None
+        self._next_call: tuple[float, Callable[[], None]] | None = None
         self._forking = allocate_lock()
         self._stopped = allocate_lock()
         self._stopped.acquire()
@@ -84,13 +85,30 @@ class Gate:
                 self._next_interrupt = monotonic() + timeout
                 write(self._wake_write, b"!")
 
+    def call_in(self, seconds: float, call: Callable[[], None]) -> bool:
+        """Call back once from the other thread, under the lock, while the gate is open; False where there is none."""
+        if not _HAS_EPOLL:
+            return False
+        self._next_call = (monotonic() + seconds, call)
+        write(self._wake_write, b"!")
+        return True
+
+    def exclusively(self, call: Callable[[], None]) -> None:
+        """Call while nothing of the other thread happens. Signals wait, as their handlers raise."""
+        mask = pthread_sigmask(SIG_BLOCK, _ALL_SIGNALS)  # raises now what was to be raised
+        try:
+            with self._lock:
+                call()
+        finally:
+            pthread_sigmask(SIG_SETMASK, mask)
+
     def close(self) -> None:
         """User code runs no more. Nothing of the other thread happens after this."""
         if not _HAS_EPOLL:
             return
         with self._lock:
             self._open = False
-            self._next_interrupt = None
+            self._next_interrupt = self._next_call = None
             if self._quiet is not None:
                 with ours():
                     import warnings
@@ -140,8 +158,7 @@ class Gate:
     def _serve(self) -> None:
         pthread_sigmask(SIG_BLOCK, _ALL_SIGNALS)  # they are the main thread's
         while self._running:
-            wait = -1.0 if self._next_interrupt is None else min(max(0.0, self._next_interrupt - monotonic()), 86400.0)
-            self._outer.poll(wait)
+            self._outer.poll(self._patience())
             with self._lock:
                 try:
                     read(self._wake_read, 100)
@@ -152,7 +169,15 @@ class Gate:
                 sleep(PAUSE_SECONDS)
         self._stopped.release()
 
+    def _patience(self) -> float:
+        call = self._next_call  # once, as the main thread may take it away
+        moments = [moment for moment in (self._next_interrupt, call and call[0]) if moment is not None]
+        return min(max(0.0, min(moments) - monotonic()), 86400.0) if moments else -1.0
+
     def _look(self) -> bool:
+        if self._next_call is not None and monotonic() >= self._next_call[0]:
+            (_, call), self._next_call = self._next_call, None
+            call()
         if self._next_interrupt is not None and monotonic() >= self._next_interrupt:
             self.late = True
             self._next_interrupt = monotonic() + INSIST_SECONDS

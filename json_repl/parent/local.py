@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from json_repl.parent.stream import Stream
+
+FOLLOW_SECONDS = 0.002  # between two looks at output that is streamed
 _PIPE_BYTES = 1 << 18  # as much as C code can write while it holds the interpreter's lock
 
 
@@ -50,15 +53,17 @@ class LocalBackend:
         self._guest = guest
         self._handed_over: list[bytes] = []  # payloads of OUTPUT frames, as a worker would send them
         self._pieces: list[tuple[int, tuple[int, bytes]]] = []  # e.g. [(3, (1, b"hello\n"))]: request 3, stdout
-        self._reader = OutputReader()
+        page = mmap.mmap(-1, PAGE_BYTES)
+        self._reader = OutputReader(page)
+        self._stream: Stream | None = None  # is told what the request prints
         self._ends: dict[int, int] = {}  # e.g. {1: write end of the pipe behind fd 1}
         pipes = {stream: self._make_pipe(stream) for stream in (streams.STDOUT, streams.STDERR)}
-        self._capture = streams.Capture(pipes, OutputBuffer(mmap.mmap(-1, PAGE_BYTES), self._handed_over.append))
+        self._capture = streams.Capture(pipes, OutputBuffer(page, self._handed_over.append), self._tell)
         texts = self._capture.text_streams()
         self.interpreter = Interpreter(
             lambda main: Surroundings(main, texts, refuse_input, guest=guest), make_toolbox(ask, helpers, log.warning)
         )
-        drains = dict.fromkeys(pipes.values(), self._capture.drain)
+        drains = dict.fromkeys(pipes.values(), self._drain)
         self._gate = Gate({**files, **drains})
         if not guest:
             self._take_files()
@@ -73,16 +78,19 @@ class LocalBackend:
         filename: str | None = None,
         silent: bool = False,
         timeout: float | None = None,
+        stream: Stream | None = None,
     ) -> Outcome:
         """Run code and return its outcome. After `timeout` seconds it is interrupted; it cannot be killed."""
         host = self._enter_as_guest() if self._guest else None
         self._capture.begin(number)
         self.number = number
+        self._stream = stream
+        self._reader.wait_for_more(wanted=stream is not None)
         self._gate.open(number, timeout)
         outcome = self.interpreter.run(number, source, filename, silent=silent)
         self._gate.close()
-        self.number = 0
         self._capture.end(self._sort_out)
+        self.number, self._stream = 0, None
         if host is not None:
             self._leave_as_guest(*host)
         outcome.stdout, outcome.stderr = self._take(number, streams.STDOUT), self._take(number, streams.STDERR)
@@ -127,8 +135,37 @@ class LocalBackend:
 
     def _sort_out(self) -> None:
         while self._handed_over:
-            owner, pieces = self._reader.take(self._handed_over.pop(0))
-            self._pieces += [(owner, piece) for piece in pieces]
+            self._file(*self._reader.take(self._handed_over.pop(0)))
+
+    def _file(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
+        self._pieces += [(owner, piece) for piece in pieces]
+        if self._stream is not None and owner == self.number:
+            self._stream.send(pieces)
+
+    def _drain(self) -> None:
+        self._capture.drain()
+        if self._stream is not None:
+            self._follow()
+
+    def _tell(self) -> None:
+        self._gate.exclusively(self._follow)
+
+    def _follow(self) -> None:
+        """Deliver what is printed while code runs: at once after a pause, else every `FOLLOW_SECONDS`."""
+        place = self._reader.place
+        self._look()
+        if self._reader.place == place:
+            self._reader.wait_for_more(wanted=True)
+            self._look()  # what was written before it knew
+        if self._reader.place != place:
+            follows = self._gate.call_in(FOLLOW_SECONDS, self._follow)
+            self._reader.wait_for_more(wanted=not follows)
+
+    def _look(self) -> None:
+        self._sort_out()
+        found = self._reader.peek()
+        if found is not None:  # else what came before is being handed over, and the next look has all
+            self._file(*found)
 
     def _make_pipe(self, stream: int) -> int:
         low = os.pipe()

@@ -221,6 +221,7 @@ def _list(server: Server, session: Session) -> dict[str, object]:
     Param("silent", "boolean", "Do not show the last expression, count the request, or file it in the history.", False),
     Param("store_history", "boolean", "Count the request and file it in the history.", True),
     Param("filename", "string", "The file name that tracebacks show."),
+    Param("stream", "boolean", "Tell what the code prints while it runs, by `stream` notifications.", False),
     Param("retries", "count", "How often to run the code again when its worker was taken away; at most 3.", 3),
     Param(
         "fallback", "string", "As the setting JSON_REPL_FALLBACK, for this request.", None, ("auto", "always", "never")
@@ -247,8 +248,8 @@ def _list(server: Server, session: Session) -> dict[str, object]:
     ),
     result="the object described in the next section",
 )
-def _execute(server: Server, session: Session, done: Done, if_busy: str, **params: Any) -> None:
-    server.execute(session=session, done=done, **params)
+def _execute(server: Server, session: Session, done: Done, if_busy: str, stream: bool, **params: Any) -> None:
+    server.execute(session=session, done=done, write=server.write if stream else None, **params)
 
 
 @_method(

@@ -84,9 +84,9 @@ class Server:
         self._loop.watch(self._out, self._reader_is_gone, GONE)
         self._loop.let_go_on = self._let_user_code_go_on
         if self._settings.ready == "plain":
-            self._write(_READY_TOKEN.encode())
+            self.write(_READY_TOKEN.encode())
         elif self._settings.ready == "json":
-            self._write(protocol.notification("ready", {"signal": _READY_TOKEN, "version": __version__}))
+            self.write(protocol.notification("ready", {"signal": _READY_TOKEN, "version": __version__}))
         if self._only is None:
             self._loop.watch(self._in, self.read)
         else:
@@ -282,12 +282,13 @@ class Server:
 
     def _write_answer(self, line: bytes | None) -> None:
         if line is not None:
-            self._write(line)
+            self.write(line)
         if not self._answered_any:
             self._answered_any = True
             self._loop.call_in(0, self._warm_up)
 
-    def _write(self, line: bytes) -> None:
+    def write(self, line: bytes) -> None:
+        """Write one line to stdout."""
         data = memoryview(line + b"\n")
         while data and not self._reader_gone:
             try:
