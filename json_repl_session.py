@@ -78,6 +78,7 @@ def execute_code(
     on_error: str = "keep",
     dry_run: bool = False,
     session: Session | None = None,
+    max_output_bytes: int | None = None,
     write: Callable[[bytes], None] | None = None,
     done: Callable[[Answer], None] | None = None,
 ) -> Answer | None:
@@ -102,6 +103,7 @@ def execute_code(
         options: dict[str, Any] = {"timeout": timeout, "silent": silent, "store_history": store_history}
         options |= {"filename": filename, "retries": retries, "fallback": fallback, "session": session}
         options |= {"on_error": on_error, "dry_run": dry_run, "write": write}
+        options |= {"max_output_bytes": max_output_bytes}
         with Visit(_loop, answers, _cut_short):
             execute_code(code, **options, done=answers.append)
         return answers[0]
@@ -113,7 +115,8 @@ def execute_code(
     number, execution_id = session.begin(counted=counted)
     limit = session.settings.timeout if timeout is None else timeout
     stream = None if write is None else Stream({"execution_id": execution_id, "session_id": session.id}, write)
-    options = {"filename": filename, "silent": silent, "stream": stream}
+    printed = session.new_output(execution_id, max_output_bytes, stream)
+    options = {"filename": filename, "silent": silent, "printed": printed}
     elsewhere = not needs_copy and session.id == DEFAULT_ID  # this process has one namespace, and no copies of it
     policy = fallback or session.settings.fallback if elsewhere else "never"
 
@@ -123,6 +126,7 @@ def execute_code(
         if counted:
             session.history.record(session.execution_count, execution_id, code, outcome)
         session.running = None
+        session.forget_output(execution_id, truncated=outcome.truncated)
         if stream is not None:
             stream.end()
         done(make_answer(session, outcome, execution_id))

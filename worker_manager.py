@@ -24,7 +24,6 @@ from json_repl.core import log, wire
 from json_repl.core import outcome as ends
 from json_repl.core.errors import InternalError, WireError, WorkerLost, WorkerUnavailable
 from json_repl.core.outcome import Outcome
-from json_repl.core.output import STDERR, STDOUT
 from json_repl.core.snapshot import SUCCESSOR
 from json_repl.lineage import STOP_SECONDS, Lineage
 from json_repl.loop import Loop, Visit
@@ -168,6 +167,13 @@ class WorkerManager:
             self._end_turn(failure(ends.CANCELLED, "Cancelled", evalue))
         return True
 
+    def collect(self) -> None:
+        """Take what the request that runs has printed until now."""
+        if self.trial is not None:
+            self.trial.collect()
+        elif self.lineage.link is not None:
+            self.lineage.link.collect()
+
     def twin(self, past: Past, role: bytes) -> WorkerManager:
         """One more of the same kind, with a past that branches off from this one's."""
         return WorkerManager(
@@ -237,7 +243,7 @@ class WorkerManager:
             turn.started = perf_counter()
             self._oom_count.refresh()
             link.busy = turn.number
-            link.follow(wanted=turn.stream is not None)
+            link.follow(wanted=turn.printed.listener is not None)
             link.send(wire.REQUEST, marshal.dumps(turn.for_worker(), 4))
             if turn.timeout:
                 turn.deadline = self.lineage.loop.call_in(turn.timeout, self._deadline)
@@ -292,9 +298,7 @@ class WorkerManager:
     def on_output(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
         """Output of the request that runs, or of none."""
         if self._turn is not None and owner == self._turn.number:
-            self._turn.pieces += pieces
-            if self._turn.stream is not None:
-                self._turn.stream.send(pieces)
+            self._turn.printed.add(pieces)
         else:
             self.on_late_output(pieces)
 
@@ -354,11 +358,9 @@ class WorkerManager:
         self._end_turn(outcome)
 
     def _again_or_elsewhere(self, turn: Turn, text: str) -> None:
+        turn.printed.begin_again(turn.attempts + 1)
         if turn.attempts <= min(turn.retries, RESTARTS):
             log.warning(f"the worker {text} while code ran; it runs again ({turn.attempts} of {turn.retries})")
-            turn.pieces.clear()
-            if turn.stream is not None:
-                turn.stream.begin_again(turn.attempts + 1)
             turn.killed_for = None
         else:
             self._turn = None
@@ -369,7 +371,7 @@ class WorkerManager:
         assert turn is not None
         if turn.deadline is not None:
             turn.deadline.cancel()
-        outcome.stdout, outcome.stderr = turn.output(STDOUT), turn.output(STDERR)
+        outcome.take_output(turn.printed)
         outcome.backend = "worker"
         outcome.attempts = max(turn.attempts, 1)
         if not outcome.elapsed_ms and turn.started:

@@ -7,24 +7,15 @@ import signal
 from json_repl import processes
 from json_repl.core import outcome as ends
 from json_repl.core.outcome import Error, Outcome
+from json_repl.printed import MOST_BYTES, Printed, Spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Protocol
+    from typing import Any
 
     from json_repl.core.errors import WorkerUnavailable
     from json_repl.loop import Timer
-
-    class Stream(Protocol):
-        """A `json_repl.parent.stream.Stream`."""
-
-        def send(self, pieces: list[tuple[int, bytes]]) -> None:
-            """Output that has just come."""
-
-        def begin_again(self, attempt: int) -> None:
-            """The code runs again: what was sent before is void."""
-
 
 RESTARTS = 3  # of a worker that does not come up, and of one that was taken from a request: the user's own number
 
@@ -68,12 +59,12 @@ class Turn:
         undoes_errors: where it fails, have the namespace as it was before.
         dry_run: run it in a copy of the session that is thrown away.
         compares: tell which names it changes.
-        stream: is told what it prints while it runs.
+        printed: takes what it prints.
     """
 
     __slots__ = (
         *("always", "attempts", "children", "code", "compares", "deadline", "done", "dry_run", "execution_count"),
-        *("filename", "killed_for", "missed", "number", "pieces", "retries", "silent", "started", "stream", "timeout"),
+        *("filename", "killed_for", "missed", "number", "printed", "retries", "silent", "started", "timeout"),
         *("undoes_errors", "undoes_to"),
     )
 
@@ -92,7 +83,7 @@ class Turn:
         undoes_errors: bool = False,
         dry_run: bool = False,
         compares: bool = False,
-        stream: Stream | None = None,
+        printed: Printed | None = None,
     ) -> None:
         self.number = number
         self.code = code
@@ -107,10 +98,9 @@ class Turn:
         self.undoes_to: int | None = None  # the request whose state it is, of which there is a copy
         self.dry_run = dry_run
         self.compares = compares
-        self.stream = stream
+        self.printed = printed or Printed(MOST_BYTES, Spool())
         self.attempts = 0
         self.started = 0.0
-        self.pieces: list[tuple[int, bytes]] = []  # output, in order, e.g. [(1, b"hello\n")]
         self.deadline: Timer | None = None
         self.killed_for: str | None = None  # the reason for which we have interrupted it, e.g. "timeout"
         self.children: list[dict[str, object]] = []  # processes that it had started, when its time was over
@@ -122,7 +112,7 @@ class Turn:
 
     def options(self) -> dict[str, Any]:
         """What another worker has to know that runs it instead."""
-        names = ("filename", "silent", "timeout", "retries", "execution_count", "stream")
+        names = ("filename", "silent", "timeout", "retries", "execution_count", "printed")
         return {name: getattr(self, name) for name in names}
 
     def may_be_missed(self) -> bool:
@@ -132,10 +122,6 @@ class Turn:
         self.missed = True
         self.attempts -= 1
         return True
-
-    def output(self, wanted: int) -> str:
-        """All that came on one stream."""
-        return b"".join(data for stream, data in self.pieces if stream == wanted).decode("utf-8", "replace")
 
 
 def was_taken_away(code: int | None) -> bool:

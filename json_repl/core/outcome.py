@@ -5,7 +5,12 @@ from __future__ import annotations
 import struct
 
 from json_repl.core.errors import WireError
+from json_repl.core.output import STDERR, STDOUT
 from json_repl.core.wire import pack_texts, unpack_texts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 OK, ERROR = "ok", "error"
 
@@ -73,6 +78,7 @@ class Outcome:
         "state",
         "stderr",
         "stdout",
+        "truncated",
         "variable_count",
     )
 
@@ -82,6 +88,7 @@ class Outcome:
         self.result: str | None = None
         self.stdout = ""
         self.stderr = ""
+        self.truncated = False  # there is more of them
         self.elapsed_ms = 0.0
         self.cpu_ms = 0.0
         self.max_rss_bytes = 0
@@ -98,6 +105,10 @@ class Outcome:
     def status(self) -> str:
         """``"ok"`` or ``"error"``."""
         return OK if self.reason is None else ERROR
+
+    def take_output(self, printed: Any) -> None:
+        """Hold what is to be answered of a `json_repl.printed.Printed`."""
+        self.stdout, self.stderr, self.truncated = printed.text(STDOUT), printed.text(STDERR), printed.is_truncated
 
     def to_frame(self) -> bytes:
         """The payload of an ANSWER frame. Output travels apart."""

@@ -124,6 +124,13 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "max_line", "JSON_REPL_MAX_LINE", "bytes", 256 << 20, "The longest line that is taken as a request, in bytes."
     ),
+    Setting(
+        "max_output",
+        "JSON_REPL_MAX_OUTPUT",
+        "bytes",
+        1 << 20,
+        "Bytes of each output stream that an answer holds, where its request names none; `output/read` gives the rest.",
+    ),
     Setting("history_size", "JSON_REPL_HISTORY_SIZE", "count", 1000, "How many requests the history holds."),
 )
 
@@ -148,6 +155,7 @@ class Settings:
     check: bool
     helpers: str | None
     max_line: int
+    max_output: int
     history_size: int
 
     def __init__(self, environ: Mapping[str, str], **given: object) -> None:

@@ -32,7 +32,7 @@ def make_answer(session: Session, outcome: Outcome, execution_id: str) -> dict[s
         "outputs": [],
         "error": None if error is None else error.to_wire(),
         "changes": None if outcome.changes is None else _by_kind(outcome.changes),
-        "truncated": False,
+        "truncated": outcome.truncated,
         "late_output": session.take_late_output(),
         "backend": outcome.backend,
         "attempts": outcome.attempts,

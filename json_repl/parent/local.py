@@ -19,13 +19,12 @@ from json_repl.core.output import PAGE_BYTES, OutputBuffer, OutputReader
 from json_repl.core.surroundings import Surroundings
 from json_repl.core.toolbox import make_toolbox, refuse_input
 from json_repl.parent.gate import Gate
+from json_repl.printed import MOST_BYTES, Printed, Spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-
-    from json_repl.parent.stream import Stream
 
 FOLLOW_SECONDS = 0.002  # between two looks at output that is streamed
 _PIPE_BYTES = 1 << 18  # as much as C code can write while it holds the interpreter's lock
@@ -52,13 +51,13 @@ class LocalBackend:
         self.number = 0  # of the request that runs
         self._guest = guest
         self._handed_over: list[bytes] = []  # payloads of OUTPUT frames, as a worker would send them
-        self._pieces: list[tuple[int, tuple[int, bytes]]] = []  # e.g. [(3, (1, b"hello\n"))]: request 3, stdout
+        self._late: list[tuple[int, bytes]] = []  # what belongs to no request, e.g. [(STDOUT, b"hello\n")]
         page = mmap.mmap(-1, PAGE_BYTES)
         self._reader = OutputReader(page)
-        self._stream: Stream | None = None  # is told what the request prints
+        self._printed = Printed(0, Spool())  # by the request that runs
         self._ends: dict[int, int] = {}  # e.g. {1: write end of the pipe behind fd 1}
         pipes = {stream: self._make_pipe(stream) for stream in (streams.STDOUT, streams.STDERR)}
-        self._capture = streams.Capture(pipes, OutputBuffer(page, self._handed_over.append), self._tell)
+        self._capture = streams.Capture(pipes, OutputBuffer(page, self._take_over), self._tell)
         texts = self._capture.text_streams()
         self.interpreter = Interpreter(
             lambda main: Surroundings(main, texts, refuse_input, guest=guest), make_toolbox(ask, helpers, log.warning)
@@ -78,23 +77,22 @@ class LocalBackend:
         filename: str | None = None,
         silent: bool = False,
         timeout: float | None = None,
-        stream: Stream | None = None,
+        printed: Printed | None = None,
     ) -> Outcome:
         """Run code and return its outcome. After `timeout` seconds it is interrupted; it cannot be killed."""
         host = self._enter_as_guest() if self._guest else None
         self._capture.begin(number)
         self.number = number
-        self._stream = stream
-        self._reader.wait_for_more(wanted=stream is not None)
+        self._printed = printed or Printed(MOST_BYTES, Spool())
+        self._reader.wait_for_more(wanted=self._printed.listener is not None)
         self._gate.open(number, timeout)
         outcome = self.interpreter.run(number, source, filename, silent=silent)
         self._gate.close()
         self._capture.end(self._sort_out)
-        self.number, self._stream = 0, None
+        self.number = 0
         if host is not None:
             self._leave_as_guest(*host)
-        outcome.stdout, outcome.stderr = self._take(number, streams.STDOUT), self._take(number, streams.STDERR)
-        self._pieces = [piece for piece in self._pieces if piece[0] != number]
+        outcome.take_output(self._printed)
         if self._gate.late:
             _is_timeout(outcome, timeout or 0)
         return outcome
@@ -105,8 +103,8 @@ class LocalBackend:
 
     def late_output(self) -> list[tuple[int, bytes]]:
         """What belongs to no request, as far as it was seen when the last one began or ended."""
-        late, self._pieces = self._pieces, []
-        return [piece for _, piece in late]
+        late, self._late = self._late, []
+        return late
 
     def last_words(self) -> None:
         """Run the user's atexit handlers, and see what has been printed since the last request."""
@@ -129,22 +127,23 @@ class LocalBackend:
         if forks.in_child:
             os._exit(0)
 
-    def _take(self, number: int, wanted: int) -> str:
-        data = b"".join(data for owner, (stream, data) in self._pieces if owner == number and stream == wanted)
-        return data.decode("utf-8", "replace")
+    def _take_over(self, payload: bytes) -> None:
+        self._handed_over.append(payload)
+        self._reader.wait_for_more(wanted=True)  # so that `_tell` is called, without the lock that is held here
 
     def _sort_out(self) -> None:
         while self._handed_over:
             self._file(*self._reader.take(self._handed_over.pop(0)))
 
     def _file(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
-        self._pieces += [(owner, piece) for piece in pieces]
-        if self._stream is not None and owner == self.number:
-            self._stream.send(pieces)
+        if owner and owner == self.number:
+            self._printed.add(pieces)
+        else:
+            self._late += pieces
 
     def _drain(self) -> None:
         self._capture.drain()
-        if self._stream is not None:
+        if self._printed.listener is not None:
             self._follow()
 
     def _tell(self) -> None:
@@ -153,15 +152,18 @@ class LocalBackend:
     def _follow(self) -> None:
         """Deliver what is printed while code runs: at once after a pause, else every `FOLLOW_SECONDS`."""
         place = self._reader.place
-        self._look()
+        self.collect()
+        if self._printed.listener is None:  # it was only too much to be left where it is
+            return
         if self._reader.place == place:
             self._reader.wait_for_more(wanted=True)
-            self._look()  # what was written before it knew
+            self.collect()  # what was written before it knew
         if self._reader.place != place:
             follows = self._gate.call_in(FOLLOW_SECONDS, self._follow)
             self._reader.wait_for_more(wanted=not follows)
 
-    def _look(self) -> None:
+    def collect(self) -> None:
+        """Take what was printed until now. Called from what the gate lets through."""
         self._sort_out()
         found = self._reader.peek()
         if found is not None:  # else what came before is being handed over, and the next look has all

@@ -196,6 +196,22 @@ def _snapshots(server: Server, session: Session) -> dict[str, object]:
 
 
 @_method(
+    "output/read",
+    "A part of what an execution prints while it runs, or has printed, where its answer is `truncated`.",
+    Param("execution_id", "string", "Of which.", _REQUIRED),
+    Param("stream", "string", "Which stream.", "stdout", ("stdout", "stderr")),
+    Param("offset", "count", "From which byte on.", 0),
+    Param("limit", "count", "How many bytes at most.", 1 << 20),
+    control=True,
+    result="`{text, offset, next_offset, eof, total_bytes, lost_bytes}`; `lost_bytes` found no room on the disk",
+)
+def _read_output(
+    server: Server, session: Session, execution_id: str, stream: str, offset: int, limit: int
+) -> dict[str, object]:
+    return session.read_output(execution_id, stream, offset, limit)
+
+
+@_method(
     "session/list",
     "The sessions of this process.",
     control=True,
@@ -221,6 +237,7 @@ def _list(server: Server, session: Session) -> dict[str, object]:
     Param("silent", "boolean", "Do not show the last expression, count the request, or file it in the history.", False),
     Param("store_history", "boolean", "Count the request and file it in the history.", True),
     Param("filename", "string", "The file name that tracebacks show."),
+    Param("max_output_bytes", "count", "How many bytes of each output stream the answer holds; by default 1 MiB."),
     Param("stream", "boolean", "Tell what the code prints while it runs, by `stream` notifications.", False),
     Param("retries", "count", "How often to run the code again when its worker was taken away; at most 3.", 3),
     Param(

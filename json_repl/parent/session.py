@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from time import time
 
+from json_repl.core.errors import InvalidParams
 from json_repl.parent.history import History
+from json_repl.printed import Printed, Spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from json_repl.core.protocol import Request
     from json_repl.core.settings import Settings
     from json_repl.parent.local import LocalBackend
+    from json_repl.parent.stream import Stream
     from worker_manager import WorkerManager
 
 DEFAULT_ID = "default"
@@ -39,6 +42,8 @@ class Session:
         self.epoch = 0  # of the local namespace; a worker's comes on top
         self.started_at = time()
         self.failed = 0
+        self._spool = Spool()
+        self._outputs: dict[str, Printed] = {}  # of what runs, and of what has printed too much for its answer
         self._late: list[tuple[int, bytes]] = []
         self._late_bytes = 0
         self._late_lost = 0
@@ -69,6 +74,34 @@ class Session:
         execution_id = f"e{self.number}"
         self.running = {"execution_id": execution_id, "since": time()}
         return self.number, execution_id
+
+    def new_output(self, execution_id: str, most: int | None, listener: Stream | None) -> Printed:
+        """What is to hold the output of an execution: at most `most` bytes of each stream in memory."""
+        printed = Printed(self.settings.max_output if most is None else most, self._spool, listener)
+        self._outputs[execution_id] = printed
+        return printed
+
+    def forget_output(self, execution_id: str, *, truncated: bool) -> None:
+        """An execution has ended: its answer holds all it printed, if it is not truncated."""
+        if truncated:
+            self._outputs[execution_id].release()
+        else:
+            del self._outputs[execution_id]
+
+    def read_output(self, execution_id: str, stream: str, offset: int, limit: int) -> dict[str, object]:
+        """A part of what an execution prints, or has printed.
+
+        Raises:
+            InvalidParams: nothing is held of it.
+        """
+        if execution_id not in self._outputs:
+            raise InvalidParams(f"there is no more output of {execution_id!r} than its answer holds.")
+        if self.running is not None and self.running["execution_id"] == execution_id:
+            if self.local is not None and self.local.number:
+                self.local.collect()
+            elif self.worker is not None:
+                self.worker.collect()
+        return self._outputs[execution_id].read(stream, offset, limit)
 
     def add_late_output(self, pieces: list[tuple[int, bytes]]) -> None:
         """Keep what belongs to no request for the next answer, up to a bound; what is over it is counted."""
