@@ -283,7 +283,7 @@ def _serve(session: Session, code: str | None) -> None:
     _server = Server(
         _loop,
         _settings,
-        Sessions(_sessions, _uses_worker, get_worker_manager, get_local_backend),
+        Sessions(_loop, _sessions, _uses_worker, get_worker_manager, get_local_backend),
         requests,
         answers,
         execute=execute_code,

@@ -88,6 +88,12 @@ class NeedsWorker(RpcError):
     code, word = -32015, "needs_worker"
 
 
+class Cancelled(RpcError):
+    """The request was cancelled before its turn came, and was not run."""
+
+    code, word = -32016, "cancelled"
+
+
 TABLE: tuple[type[RpcError], ...] = (
     ParseError,
     InvalidRequest,
@@ -100,6 +106,7 @@ TABLE: tuple[type[RpcError], ...] = (
     LimitExceeded,
     ShuttingDown,
     NeedsWorker,
+    Cancelled,
 )
 
 

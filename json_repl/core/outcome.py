@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-OK, ERROR = "ok", "error"
+OK, ERROR, RUNNING = "ok", "error", "running"
 
 # Why a request ended as it did; None where the code simply ran to its end.
 EXCEPTION = "exception"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from time import gmtime, strftime, time
 
 from json_repl.core import outcome as ends
+from json_repl.core.outcome import Error, Outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from json_repl.core.outcome import Outcome
+    from typing import Any
+
     from json_repl.parent.session import Session
 
 
@@ -65,6 +67,27 @@ def make_answer(session: Session, outcome: Outcome, execution_id: str) -> dict[s
         },
         "timestamp": _timestamp(),
     }
+
+
+def make_cancelled(session: Session) -> dict[str, object]:
+    """What an answer says of a request whose turn has not come."""
+    why = "the request was cancelled before its turn came"
+    outcome = Outcome(ends.CANCELLED, Error("Cancelled", why, [f"Cancelled: {why}\n"]))
+    outcome.backend = "local" if session.worker is None else "worker"
+    return make_answer(session, outcome, session.next_id())
+
+
+def make_running(session: Session) -> dict[str, object]:
+    """What an answer says of an execution that goes on: its output so far."""
+    assert session.running is not None
+    execution_id = str(session.running["execution_id"])
+    outcome = Outcome()
+    outcome.backend = "local" if session.local is not None and session.local.number else "worker"
+    outcome.take_output(session.output_so_far(execution_id))
+    outcome.elapsed_ms = (time() - float(str(session.running["since"]))) * 1000
+    answer: dict[str, Any] = make_answer(session, outcome, execution_id)
+    answer["status"] = answer["debug_info"]["execution"] = ends.RUNNING
+    return answer
 
 
 def _by_kind(changes: list[str]) -> dict[str, list[str]]:

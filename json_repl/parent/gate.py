@@ -47,7 +47,7 @@ class Gate:
         self._number = 0
         self._main_thread = get_ident()
         self._next_interrupt: float | None = None
-        self._next_call: tuple[float, Callable[[], None]] | None = None
+        self._calls: list[tuple[float, Callable[[], None]]] = []  # moments, and what is called then
         self._forking = allocate_lock()
         self._stopped = allocate_lock()
         self._stopped.acquire()
@@ -89,7 +89,7 @@ class Gate:
         """Call back once from the other thread, under the lock, while the gate is open; False where there is none."""
         if not _HAS_EPOLL:
             return False
-        self._next_call = (monotonic() + seconds, call)
+        self._calls.append((monotonic() + seconds, call))
         write(self._wake_write, b"!")
         return True
 
@@ -108,7 +108,8 @@ class Gate:
             return
         with self._lock:
             self._open = False
-            self._next_interrupt = self._next_call = None
+            self._next_interrupt = None
+            self._calls.clear()
             if self._quiet is not None:
                 with ours():
                     import warnings
@@ -170,14 +171,15 @@ class Gate:
         self._stopped.release()
 
     def _patience(self) -> float:
-        call = self._next_call  # once, as the main thread may take it away
-        moments = [moment for moment in (self._next_interrupt, call and call[0]) if moment is not None]
+        moments = [moment for moment, _ in [*self._calls]]
+        if self._next_interrupt is not None:
+            moments.append(self._next_interrupt)
         return min(max(0.0, min(moments) - monotonic()), 86400.0) if moments else -1.0
 
     def _look(self) -> bool:
-        if self._next_call is not None and monotonic() >= self._next_call[0]:
-            (_, call), self._next_call = self._next_call, None
-            call()
+        for due in [call for call in self._calls if monotonic() >= call[0]]:
+            self._calls.remove(due)
+            due[1]()
         if self._next_interrupt is not None and monotonic() >= self._next_interrupt:
             self.late = True
             self._next_interrupt = monotonic() + INSIST_SECONDS

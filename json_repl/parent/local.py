@@ -97,6 +97,10 @@ class LocalBackend:
             _is_timeout(outcome, timeout or 0)
         return outcome
 
+    def call_in(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call back while the code runs that is about to, or runs; not at all if it ends before."""
+        self._gate.call_in(seconds, call)
+
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the code that runs."""
         self._gate.interrupt()

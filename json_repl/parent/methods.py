@@ -11,9 +11,10 @@ from time import time
 
 from json_repl import __version__
 from json_repl.core import errors, log
-from json_repl.core.errors import InvalidParams, RpcError
+from json_repl.core.errors import RpcError
 from json_repl.core.protocol import id_text
-from json_repl.core.settings import MOST_SECONDS, TABLE
+from json_repl.core.settings import TABLE
+from json_repl.parent.method import KINDS, REQUIRED, Method, Param
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,93 +24,7 @@ if TYPE_CHECKING:
     from json_repl.parent.server import Server
     from json_repl.parent.session import Session
 
-    Done = Callable[[dict[str, object] | RpcError], None]
-
-# What a param's kind means: the Python types it takes, and the words for it.
-_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "string": ((str,), "a string"),
-    "boolean": ((bool,), "true or false"),
-    "count": ((int,), "a whole number, not below 0"),
-    "seconds": ((int, float), "a number of seconds, not below 0"),
-    "id": ((str, int, float), "a string or a number"),
-}
-_REQUIRED = object()
-
-
-class Param:
-    """A parameter of a method; null means its default, unless it says what else."""
-
-    __slots__ = ("default", "doc", "kind", "name", "null", "words")
-
-    def __init__(
-        self,
-        name: str,
-        kind: str,
-        doc: str,
-        default: object = None,
-        words: tuple[str, ...] = (),
-        null: object = None,
-    ) -> None:
-        self.name, self.kind, self.doc, self.default, self.words = name, kind, doc, default, words
-        self.null = default if null is None else null
-
-    def check(self, method: str, value: object) -> object:
-        """The value to use.
-
-        Raises:
-            InvalidParams: it is not one that this parameter takes.
-        """
-        if value is None and self.default is not _REQUIRED:
-            return self.null
-        types, text = _KINDS[self.kind]
-        good = isinstance(value, types) and (self.kind == "boolean" or not isinstance(value, bool))
-        if good and self.kind in ("count", "seconds"):
-            good = 0 <= value < float("inf")  # type: ignore[operator]
-        if good and self.kind == "seconds":
-            return float(min(value, MOST_SECONDS))  # type: ignore[call-overload]
-        if not good or (self.words and value not in self.words):
-            text = "one of " + ", ".join(self.words) if self.words else text
-            raise InvalidParams(f"{method}: {self.name!r} takes {text}.")
-        return value
-
-
-class Method:
-    """A method of the wire. A `control` one is answered when it is read, also while code runs; others in order."""
-
-    __slots__ = ("_defaults", "_required", "control", "doc", "handler", "name", "params", "result")
-
-    def __init__(
-        self, name: str, control: bool, doc: str, params: tuple[Param, ...], result: str, handler: Callable[..., Any]
-    ) -> None:
-        self.name, self.control, self.doc, self.result = name, control, doc, result
-        self.params = {param.name: param for param in params}
-        self._defaults = {param.name: param.default for param in params}
-        self._required = [param for param in params if param.default is _REQUIRED]
-        self.handler = handler
-
-    def check(self, given: dict[str, object] | list[object]) -> dict[str, object]:
-        """The values of all parameters, by name.
-
-        Raises:
-            InvalidParams: what was given does not fit; the text says what would.
-        """
-        if isinstance(given, list):
-            if len(given) > len(self.params):
-                raise InvalidParams(f"{self.name} takes at most {len(self.params)} params: {self._names()}.")
-            given = dict(zip(self.params, given))
-        for param in self._required:
-            if param.name not in given:
-                raise InvalidParams(f"{self.name} needs {param.name!r}: {param.doc}")
-        values = self._defaults.copy()
-        for name, value in given.items():
-            if name not in self.params:
-                raise InvalidParams(f"{self.name} has no param {name[:100]!r}; it takes {self._names()}.")
-            values[name] = self.params[name].check(self.name, value)
-        return values
-
-    def _names(self) -> str:
-        return ", ".join(self.params) or "none"
-
+    Done = Callable[[dict[str, object] | RpcError | None], None]
 
 METHODS: dict[str, Method] = {}
 # The names that editors (LSP) and agents (MCP) know, and what they call the request to be cancelled.
@@ -118,9 +33,11 @@ ALIASES = {"$/cancelRequest": ("interrupt", "id"), "notifications/cancelled": ("
 _SESSION_ID = Param("session_id", "string", 'The session; by default the one called "default".')
 
 
-def _method(name: str, doc: str, *params: Param, result: str, control: bool = False) -> Callable[[Any], Any]:
+def _method(
+    name: str, doc: str, *params: Param, result: str, control: bool = False, defers: bool = False
+) -> Callable[[Any], Any]:
     def declare(handler: Any) -> Any:
-        METHODS[name] = Method(name, control, doc, (*params, _SESSION_ID), result, handler)
+        METHODS[name] = Method(name, doc, (*params, _SESSION_ID), result, handler, control=control, defers=defers)
         return handler
 
     return declare
@@ -169,11 +86,12 @@ def _describe(server: Server, session: Session) -> dict[str, object]:
 
 @_method(
     "interrupt",
-    "Raise KeyboardInterrupt in the code that runs. Queued requests are not touched.",
+    "Raise KeyboardInterrupt in the code that runs, or cancel a request that waits for its turn.",
     Param("execution_id", "string", "Only if this execution is the one that runs; else whatever runs."),
-    Param("request_id", "id", "Only if the request with this id is the one that runs."),
+    Param("request_id", "id", "The request with this id: interrupted if it runs, cancelled if it waits."),
     control=True,
-    result="`{interrupted: true|false, execution_id}`; false where nothing (or something else) runs",
+    result="`{interrupted: true|false, cancelled: true|false, execution_id}`; both false where nothing (or something "
+    "else) runs",
 )
 def _interrupt(server: Server, session: Session, execution_id: str | None, request_id: object) -> dict[str, object]:
     running = session.running["execution_id"] if session.running else None
@@ -181,7 +99,8 @@ def _interrupt(server: Server, session: Session, execution_id: str | None, reque
     if request_id is not None:
         wanted = wanted and session.current is not None and session.current.id == id_text(request_id)
     hit = wanted and server.interrupt(session)
-    return {"interrupted": hit, "execution_id": running if hit else execution_id}
+    cancelled = not hit and request_id is not None and server.cancel(session, id_text(request_id))
+    return {"interrupted": hit, "cancelled": cancelled, "execution_id": running if hit else execution_id}
 
 
 @_method(
@@ -196,9 +115,22 @@ def _snapshots(server: Server, session: Session) -> dict[str, object]:
 
 
 @_method(
+    "wait",
+    "The answer of an execution whose client was told that it is `running`; it is kept until it is fetched, once.",
+    Param("execution_id", "string", "Of which.", REQUIRED),
+    Param("wait", "seconds", "Seconds to wait for it; after that the answer says again that it is running."),
+    control=True,
+    defers=True,
+    result="as that of `execute`",
+)
+def _wait(server: Server, session: Session, done: Done, execution_id: str, wait: float | None) -> None:
+    server.patience(session).wait(execution_id, wait, done)
+
+
+@_method(
     "output/read",
     "A part of what an execution prints while it runs, or has printed, where its answer is `truncated`.",
-    Param("execution_id", "string", "Of which.", _REQUIRED),
+    Param("execution_id", "string", "Of which.", REQUIRED),
     Param("stream", "string", "Which stream.", "stdout", ("stdout", "stderr")),
     Param("offset", "count", "From which byte on.", 0),
     Param("limit", "count", "How many bytes at most.", 1 << 20),
@@ -227,7 +159,7 @@ def _list(server: Server, session: Session) -> dict[str, object]:
 @_method(
     "execute",
     "Run Python code in the session's namespace. What the code raises is a result, not an error of the protocol.",
-    Param("code", "string", "The code.", _REQUIRED),
+    Param("code", "string", "The code.", REQUIRED),
     Param(
         "timeout",
         "seconds",
@@ -236,6 +168,12 @@ def _list(server: Server, session: Session) -> dict[str, object]:
     ),
     Param("silent", "boolean", "Do not show the last expression, count the request, or file it in the history.", False),
     Param("store_history", "boolean", "Count the request and file it in the history.", True),
+    Param(
+        "wait",
+        "seconds",
+        "Seconds to wait for its end; after that the answer has the status `running`, and `wait` gives the last one. "
+        "Without a `timeout` there is none then.",
+    ),
     Param("filename", "string", "The file name that tracebacks show."),
     Param("max_output_bytes", "count", "How many bytes of each output stream the answer holds; by default 1 MiB."),
     Param("stream", "boolean", "Tell what the code prints while it runs, by `stream` notifications.", False),
@@ -265,7 +203,12 @@ def _list(server: Server, session: Session) -> dict[str, object]:
     ),
     result="the object described in the next section",
 )
-def _execute(server: Server, session: Session, done: Done, if_busy: str, stream: bool, **params: Any) -> None:
+def _execute(
+    server: Server, session: Session, done: Done, if_busy: str, stream: bool, wait: float | None, **params: Any
+) -> None:
+    if wait is not None:
+        params["timeout"] = params["timeout"] or 0
+        done = server.patience(session).bounded(wait, done)
     server.execute(session=session, done=done, write=server.write if stream else None, **params)
 
 
@@ -368,9 +311,9 @@ def description() -> dict[str, object]:
                 "params": {
                     param.name: {
                         "doc": param.doc,
-                        "takes": "one of " + ", ".join(param.words) if param.words else _KINDS[param.kind][1],
-                        "required": param.default is _REQUIRED,
-                        "default": None if param.default is _REQUIRED else param.default,
+                        "takes": "one of " + ", ".join(param.words) if param.words else KINDS[param.kind][1],
+                        "required": param.default is REQUIRED,
+                        "default": None if param.default is REQUIRED else param.default,
                     }
                     for param in method.params.values()
                 },

@@ -15,6 +15,7 @@ from json_repl import __version__
 from json_repl.core import log, protocol, tracebacks
 from json_repl.core.errors import (
     Busy,
+    Cancelled,
     InternalError,
     InvalidParams,
     LimitExceeded,
@@ -24,8 +25,10 @@ from json_repl.core.errors import (
     ShuttingDown,
 )
 from json_repl.core.imports import ours
+from json_repl.core.outcome import RUNNING
 from json_repl.loop import GONE, Loop
-from json_repl.parent.methods import ALIASES, METHODS, Method
+from json_repl.parent.answer import make_cancelled
+from json_repl.parent.methods import ALIASES, METHODS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,9 +37,11 @@ if TYPE_CHECKING:
 
     from json_repl.core.protocol import Request
     from json_repl.core.settings import Settings
+    from json_repl.parent.method import Method
     from json_repl.parent.methods import Done
     from json_repl.parent.session import Session
     from json_repl.parent.sessions import Sessions
+    from json_repl.parent.waiting import Patience
 
 _READ_BYTES = 1 << 18
 _MOST_QUEUED = 10_000  # requests; further ones stay in the pipe, and then with who writes them
@@ -210,7 +215,9 @@ class Server:
             raise MethodNotFound(f"there is no method {request.method[:100]!r}; there are {', '.join(METHODS)}.")
         params = method.check(request.params)
         session = self.sessions.get(params.pop("session_id"))
-        if method.control:
+        if method.defers:
+            method.handler(self, session, lambda result: self._answer(request, result), **params)
+        elif method.control:
             request.succeed(method.handler(self, session, **params))
         elif params.get("if_busy") == "reject" and not session.idle:
             raise Busy('other requests run or wait; send it again later, or with if_busy: "queue".')
@@ -234,17 +241,11 @@ class Server:
     def _start(self, session: Session, request: Request, method: Method, params: dict[str, Any]) -> None:
         session.current = request
 
-        def done(result: dict[str, object] | RpcError) -> None:
-            session.busy, session.current = False, None
-            if isinstance(result, RpcError):
-                self._fail(request, result)
-            else:
-                if result.get("status") == "error":
-                    self._note_failure()
-                try:
-                    request.succeed(result)
-                except (TypeError, ValueError) as error:
-                    request.fail(InternalError(f"the answer cannot be written: {error}."))
+        def done(result: dict[str, object] | RpcError | None) -> None:
+            if not isinstance(result, dict) or result.get("status") != RUNNING:
+                session.busy, session.current = False, None
+            if result is not None:  # else it was told that the code runs, and asks again
+                self._answer(request, result)
 
         try:
             method.handler(self, session, done, **params)
@@ -254,6 +255,38 @@ class Server:
             log.warning(f"{method.name} failed inside: {error!r}")
             if session.busy:
                 done(InternalError(f"{method.name} failed inside: {error!r}. This is a bug of json-repl-session."))
+
+    def _answer(self, request: Request, result: dict[str, object] | RpcError) -> None:
+        if isinstance(result, RpcError):
+            self._fail(request, result)
+            return
+        if result.get("status") == "error":
+            self._note_failure()
+        try:
+            request.succeed(result)
+        except (TypeError, ValueError) as error:
+            request.fail(InternalError(f"the answer cannot be written: {error}."))
+
+    def patience(self, session: Session) -> Patience:
+        """For clients of a session that do not wait for an answer to the end."""
+        if session.patience is None:
+            with ours():
+                from json_repl.parent.waiting import Patience
+            session.patience = Patience(session, lambda seconds, call: self.sessions.call_in(session, seconds, call))
+        return session.patience
+
+    def cancel(self, session: Session, request_id: bytes | None) -> bool:
+        """Answer a request that waits for its turn, and do not run it; False if there is none with this id."""
+        for waiting in session.queue:
+            request, _ = waiting
+            if request.id == request_id:
+                session.queue.remove(waiting)
+                if request.method == "execute":
+                    self._answer(request, make_cancelled(session))
+                else:
+                    self._fail(request, Cancelled("not run: it was cancelled before its turn."))
+                return True
+        return False
 
     def close_session(self, session: Session, done: Done) -> None:
         """End one session, and answer what waits there."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from json_repl.core.settings import Settings
     from json_repl.parent.local import LocalBackend
     from json_repl.parent.stream import Stream
+    from json_repl.parent.waiting import Patience
     from worker_manager import WorkerManager
 
 DEFAULT_ID = "default"
@@ -42,6 +43,7 @@ class Session:
         self.epoch = 0  # of the local namespace; a worker's comes on top
         self.started_at = time()
         self.failed = 0
+        self.patience: Patience | None = None  # once a client does not wait for an answer
         self._spool = Spool()
         self._outputs: dict[str, Printed] = {}  # of what runs, and of what has printed too much for its answer
         self._late: list[tuple[int, bytes]] = []
@@ -67,11 +69,15 @@ class Session:
         """Nothing runs and nothing waits."""
         return not self.busy and not self.queue
 
+    def next_id(self) -> str:
+        """An execution_id that was not used yet."""
+        self.number += 1
+        return f"e{self.number}"
+
     def begin(self, *, counted: bool) -> tuple[int, str]:
         """A request begins: its number and its execution_id. Only what is filed in the history is counted."""
-        self.number += 1
+        execution_id = self.next_id()
         self.execution_count += counted
-        execution_id = f"e{self.number}"
         self.running = {"execution_id": execution_id, "since": time()}
         return self.number, execution_id
 
@@ -88,6 +94,15 @@ class Session:
         else:
             del self._outputs[execution_id]
 
+    def output_so_far(self, execution_id: str) -> Printed:
+        """The output of an execution that runs, or has printed too much for its answer."""
+        if self.running is not None and self.running["execution_id"] == execution_id:
+            if self.local is not None and self.local.number:
+                self.local.collect()
+            elif self.worker is not None:
+                self.worker.collect()
+        return self._outputs[execution_id]
+
     def read_output(self, execution_id: str, stream: str, offset: int, limit: int) -> dict[str, object]:
         """A part of what an execution prints, or has printed.
 
@@ -96,12 +111,7 @@ class Session:
         """
         if execution_id not in self._outputs:
             raise InvalidParams(f"there is no more output of {execution_id!r} than its answer holds.")
-        if self.running is not None and self.running["execution_id"] == execution_id:
-            if self.local is not None and self.local.number:
-                self.local.collect()
-            elif self.worker is not None:
-                self.worker.collect()
-        return self._outputs[execution_id].read(stream, offset, limit)
+        return self.output_so_far(execution_id).read(stream, offset, limit)
 
     def add_late_output(self, pieces: list[tuple[int, bytes]]) -> None:
         """Keep what belongs to no request for the next answer, up to a bound; what is over it is counted."""

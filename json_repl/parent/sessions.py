@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from json_repl.loop import Loop
     from json_repl.parent.local import LocalBackend
     from worker_manager import WorkerManager
 
@@ -30,6 +31,7 @@ class Sessions:
 
     def __init__(
         self,
+        loop: Loop,
         by_id: dict[str, Session],
         uses_worker: Callable[[Session], bool],
         get_worker: Callable[[Session], WorkerManager],
@@ -37,6 +39,7 @@ class Sessions:
     ) -> None:
         self.default = by_id[DEFAULT_ID]
         self.uses_worker = uses_worker
+        self._loop = loop
         self._by_id = by_id
         self._get_worker = get_worker
         self._get_local = get_local
@@ -55,6 +58,13 @@ class Sessions:
         if found is None:
             raise SessionNotFound(f"there is no session {id!r}; there are {', '.join(self._by_id)}.")
         return found
+
+    def call_in(self, session: Session, seconds: float, call: Callable[[], None]) -> None:
+        """Call back in some seconds, while the session's code runs too; in local not if it ends before."""
+        if self.uses_worker(session):
+            self._loop.call_in(seconds, call)
+        else:
+            self._get_local().call_in(seconds, call)
 
     def listing(self) -> list[dict[str, object]]:
         """What a client may know of each."""

@@ -1,0 +1,87 @@
+"""Parent side: answers that a client does not wait for to the end, and asks for again.
+
+execute {wait: 1} --1 s--> {"status": "running", "execution_id": "e3"}
+wait {execution_id: "e3"} ----------------> its answer, kept until then
+"""
+
+from __future__ import annotations
+
+from json_repl.core.errors import InvalidParams
+from json_repl.parent.answer import make_running
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from json_repl.core.errors import RpcError
+    from json_repl.parent.session import Session
+
+    Done = Callable[[dict[str, object] | RpcError], None]
+
+
+class Patience:
+    """Of one session's clients.
+
+    Args:
+        call_in: calls back in some seconds, while code runs too.
+    """
+
+    def __init__(self, session: Session, call_in: Callable[[float, Callable[[], None]], Any]) -> None:
+        self._session = session
+        self._call_in = call_in
+        self._waiting: dict[str, list[Done]] = {}  # who waits for what runs, though its own request was answered
+        self._finished: dict[str, dict[str, object] | RpcError] = {}  # answers that nobody has fetched yet
+
+    def bounded(self, seconds: float, done: Callable[[dict[str, object] | RpcError | None], None]) -> Done:
+        """What takes the answer of the execution that is about to begin; after `seconds` its client is told so far.
+
+        `done` gets None at the end of one that was told so.
+        """
+        answered: list[str] = []
+
+        def give_up() -> None:
+            if not answered and self._session.running is not None:
+                execution_id = str(self._session.running["execution_id"])
+                answered.append(execution_id)
+                self._waiting[execution_id] = []
+                done(make_running(self._session))
+
+        def finish(result: dict[str, object] | RpcError) -> None:
+            if not answered:
+                answered.append("")
+                done(result)
+            else:
+                self._end(answered[0], result)
+                done(None)
+
+        self._call_in(seconds, give_up)
+        return finish
+
+    def wait(self, execution_id: str, seconds: float | None, done: Done) -> None:
+        """Give the answer of an execution as soon as it is there, or what there is after `seconds`.
+
+        Raises:
+            InvalidParams: no answer of it is to be had here.
+        """
+        if execution_id in self._finished:
+            done(self._finished.pop(execution_id))
+            return
+        if execution_id not in self._waiting:
+            raise InvalidParams(f"no answer of {execution_id!r} is kept: it was given, or there is none yet.")
+        self._waiting[execution_id].append(done)
+
+        def give_up() -> None:
+            if done in self._waiting.get(execution_id, ()):
+                self._waiting[execution_id].remove(done)
+                done(make_running(self._session))
+
+        if seconds is not None:
+            self._call_in(seconds, give_up)
+
+    def _end(self, execution_id: str, result: dict[str, object] | RpcError) -> None:
+        waiting = self._waiting.pop(execution_id)
+        if not waiting:
+            self._finished[execution_id] = result
+        for done in waiting:
+            done(result)
