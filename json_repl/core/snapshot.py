@@ -139,7 +139,7 @@ class Parking:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         try:
             self._note(number)  # before, as this process may be killed at any moment
-            role = self._double_fork()
+            role = self._double_fork(self._leave_session)
             if role is FAILED:
                 self._note(None)
             elif role is COPY:
@@ -154,7 +154,7 @@ class Parking:
             self._costs = [*self._costs[1:], process_time() - started]
         return role
 
-    def _double_fork(self) -> str:
+    def _double_fork(self, leave: Callable[[], None]) -> str:
         # The new process is nobody's child here: user code can neither wait for it nor see it. It becomes a child of
         # the session, which adopts orphans.
         forks.by_us = True
@@ -162,8 +162,9 @@ class Parking:
             child = os.fork()
             if child == 0:
                 try:
+                    leave()  # here, as the live worker waits for this process: nothing is held any more when it goes on
                     grandchild = os.fork()
-                except OSError:
+                except BaseException:
                     os._exit(1)
                 if grandchild:
                     os._exit(0)
@@ -182,11 +183,28 @@ class Parking:
 
     # -- in the copy -------------------------------------------------------------------------------------------------
 
+    def _leave_session(self) -> None:
+        """Be out of reach of what is sent to the session's group; hold no pipe, lock, port or offset of user code."""
+        os.setsid()
+        keep = {*self._fd.values(), *(stream for stream in (1, 2) if _identity(stream) == self._captured[stream])}
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            if fd in keep:
+                continue
+            try:
+                status = os.fstat(fd)
+            except OSError:  # that of the listing itself
+                continue
+            if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+                replaced = _reopen(fd)
+            else:
+                replaced = stat.S_ISCHR(status.st_mode) and status.st_rdev in _HARMLESS_DEVICES
+            if not replaced:
+                _let_go([fd])
+
     def _wait_for_our_time(self, number: int) -> None:
         try:
-            os.setsid()  # out of the reach of what is sent to the session's group
+            _let_go([self._fd[name] for name in ("requests", "answers", "life")])
             channel, far_end = socketpair(AF_UNIX, SOCK_SEQPACKET)
-            self._let_go(keep={channel.fileno(), far_end.fileno()})
             report = REPORT.pack(number, os.getpid(), self._lost_threads, self._moves)
             reports = socket(fileno=self._fd["reports"])
             reports.sendmsg([report], [(SOL_SOCKET, SCM_RIGHTS, _FD.pack(far_end.fileno()))])
@@ -198,39 +216,17 @@ class Parking:
                     _kill_marked()
                 if not files:
                     os._exit(0)
-                if self._double_fork() is COPY:
+                if self._double_fork(os.setsid) is COPY:
                     break
                 for file in files:
                     os.close(file)
             channel.close()
-            os.setsid()
             _own_offsets()
             self._take_files(files)
             _wear(mark)
             self._resume(role)
         except BaseException:  # whatever it is: this copy must not go on as a second live worker
             os._exit(1)
-
-    def _let_go(self, keep: set[int]) -> None:
-        """Hold no pipe, socket, lock, port or file offset of the session."""
-        keep |= {self._fd[name] for name in ("out", "err", "page", "stacks", "reports", "log")}
-        keep |= {stream for stream in (1, 2) if _identity(stream) == self._captured[stream]}
-        dead, other_end = socketpair()
-        other_end.close()  # whoever reads from it meets the end, whoever writes a broken pipe
-        for fd in map(int, os.listdir("/proc/self/fd")):
-            if fd in keep or fd == dead.fileno():
-                continue
-            try:
-                status = os.fstat(fd)
-            except OSError:  # that of the listing itself
-                continue
-            if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
-                replaced = _reopen(fd)
-            else:
-                replaced = stat.S_ISCHR(status.st_mode) and status.st_rdev in _HARMLESS_DEVICES
-            if not replaced:
-                os.dup2(dead.fileno(), fd, inheritable=os.get_inheritable(fd))
-        dead.close()
 
     def _take_files(self, files: list[int]) -> None:
         *private, out, err = files
@@ -307,6 +303,15 @@ def _own_offsets() -> None:
             continue
         if is_file:
             _reopen(fd)
+
+
+def _let_go(fds: list[int]) -> None:
+    """Have these numbers stand for a dead end: who reads from it meets the end, who writes to it a broken pipe."""
+    dead, other_end = socketpair()
+    other_end.close()
+    for fd in fds:
+        os.dup2(dead.fileno(), fd, inheritable=os.get_inheritable(fd))
+    dead.close()
 
 
 def _identity(fd: int) -> tuple[int, int] | None:
