@@ -45,7 +45,7 @@ def test_describe_names_every_method_with_its_doc_params_and_result(shared: Shar
 def test_describe_lists_the_errors_and_the_settings(shared: Shared) -> None:
     described = shared.ask("describe")
     codes = [error["code"] for error in described["errors"]]
-    assert codes == [-32700, -32600, -32601, -32602, -32603, -32010, -32011, -32012, -32013, -32014, -32015]
+    assert codes == [-32700, -32600, -32601, -32602, -32603, -32010, -32011, -32012, -32013, -32014, -32015, -32016]
     assert all(error["doc"] and error["reason"] for error in described["errors"])
     assert {"USE_SUBPROCESS_WORKER", "DEBUG_REPL"} <= set(described["settings"])
 

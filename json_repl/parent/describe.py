@@ -25,9 +25,15 @@ different sessions run at the same time.
 A leading `repl/` of a method's name is dropped. Blank lines are skipped. A line that is no JSON is answered in the
 JSON-RPC form with `"id": null`.
 
-Each request gets exactly one answer. The only other line on stdout is the first, a notification:
+Each request gets exactly one answer. Beside answers there are notifications. A client that asks for none gets one, the
+first line:
 `{"jsonrpc":"2.0","method":"ready","params":{"signal":"__READY__","version":"..."}}`; with `--ready plain` it is a bare
 `__READY__`, with `--ready off` there is none.
+
+With `"stream": true`, `execute` tells what its code prints while it runs, the first piece at once, then at most every
+2 ms: `{"jsonrpc":"2.0","method":"stream","params":{"execution_id":"e3","session_id":"default","name":"stdout","text":"..."}}`.
+All of them come before the answer, which holds the output too. If the worker is taken away and the code runs again, the
+notification `retry` (`{execution_id, session_id, attempt}`) says that what was told before it is void.
 
 *Control* methods are answered when they are read, also while code runs. *Ordered* ones run one after the other. (Where
 stdin is a regular file, a local session reads on only between requests.) At the end of stdin the session finishes what
@@ -39,19 +45,20 @@ _ANSWER = """\
 
 | field | |
 |---|---|
-| `status` | `"ok"` or `"error"` |
+| `status` | `"ok"` or `"error"`; or `"running"`, if its `wait` ended before the code: then `wait` gives the last answer |
 | `reason` | null, or why it is an error: `"exception"`, `"interrupted"`, `"timeout"`, `"crash"`, `"exit"` (SystemExit), \
 `"cancelled"`, `"memory"` |
 | `execution_count` | counts the requests that are filed in the history; never goes back |
 | `execution_id` | names this execution, also for `interrupt` |
-| `stdout`, `stderr` | all output, of Python, C code and child processes; on an error `stderr` ends with the traceback |
+| `stdout`, `stderr` | all output, of Python, C code and child processes, up to `max_output_bytes` each: then head and tail; \
+on an error `stderr` ends with the traceback |
 | `result` | the repr of the last expression's value, or null |
 | `data` | the value by MIME type: `{"text/plain": ...}`, or null |
 | `outputs` | `[]` |
 | `error` | null, or `{ename, evalue, traceback}`; after a crash `signal` and `exit_status` too, after a timeout `stacks` |
 | `changes` | null, or of a dry run `{added, changed, removed}`: names. Values are compared by their content up to 16 \
 MiB each where they can be pickled, else by identity |
-| `truncated` | `false`: output is never cut |
+| `truncated` | whether output was left out, which `output/read` gives |
 | `late_output` | what threads and left-over children printed between requests |
 | `backend` | where the code ran: `"local"` or `"worker"` |
 | `attempts` | how often it was run: more than once only after its worker had been taken away |

@@ -206,10 +206,11 @@ def _list(server: Server, session: Session) -> dict[str, object]:
 def _execute(
     server: Server, session: Session, done: Done, if_busy: str, stream: bool, wait: float | None, **params: Any
 ) -> None:
+    take: Callable[[Any], None] = done
     if wait is not None:
         params["timeout"] = params["timeout"] or 0
-        done = server.patience(session).bounded(wait, done)
-    server.execute(session=session, done=done, write=server.write if stream else None, **params)
+        take = server.patience(session).bounded(wait, done)
+    server.execute(session=session, done=take, write=server.write if stream else None, **params)
 
 
 @_method(
