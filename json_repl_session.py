@@ -79,6 +79,7 @@ def execute_code(
     dry_run: bool = False,
     session: Session | None = None,
     max_output_bytes: int | None = None,
+    ask: Callable[[str, bool], None] | None = None,
     write: Callable[[bytes], None] | None = None,
     done: Callable[[Answer], None] | None = None,
 ) -> Answer | None:
@@ -89,6 +90,8 @@ def execute_code(
         timeout: seconds that it may take; 0: no limit; None: the setting, or 30 in a worker and no limit in local.
         fallback: as the setting JSON_REPL_FALLBACK, for this request.
         session: where; by default the one that every process has.
+        ask: puts a prompt of the code's ``input()`` to the client (and says whether it asks for a password), whose
+            reply goes to `Session.answer_input`; without it, ``input()`` raises EOFError.
         write: gets a line for each notification of what the code prints while it runs.
         done: gets the answer; without it, this call waits for the answer and returns it.
 
@@ -103,7 +106,7 @@ def execute_code(
         options: dict[str, Any] = {"timeout": timeout, "silent": silent, "store_history": store_history}
         options |= {"filename": filename, "retries": retries, "fallback": fallback, "session": session}
         options |= {"on_error": on_error, "dry_run": dry_run, "write": write}
-        options |= {"max_output_bytes": max_output_bytes}
+        options |= {"max_output_bytes": max_output_bytes, "ask": ask}
         with Visit(_loop, answers, _cut_short):
             execute_code(code, **options, done=answers.append)
         return answers[0]
@@ -116,7 +119,7 @@ def execute_code(
     limit = session.settings.timeout if timeout is None else timeout
     stream = None if write is None else Stream({"execution_id": execution_id, "session_id": session.id}, write)
     printed = session.new_output(execution_id, max_output_bytes, stream)
-    options = {"filename": filename, "silent": silent, "printed": printed}
+    options = {"filename": filename, "silent": silent, "printed": printed, "ask": ask}
     elsewhere = not needs_copy and session.id == DEFAULT_ID  # this process has one namespace, and no copies of it
     policy = fallback or session.settings.fallback if elsewhere else "never"
 

@@ -34,15 +34,16 @@ from _thread import get_ident
 from select import POLLIN, POLLOUT, poll
 from time import process_time
 
-from json_repl.core import forks, log, streams, tracebacks, wire
+from json_repl.core import forks, log, sources, streams, tracebacks, wire
 from json_repl.core.errors import WireError
 from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import CRASH, INTERRUPTED, Error, Outcome
 from json_repl.core.output import PAGE_BYTES, OutputBuffer
+from json_repl.core.questions import Questions
 from json_repl.core.snapshot import CLONE, COPY, FAILED, PRISTINE, TRIAL, Parking
 from json_repl.core.streams import poll_anyhow
 from json_repl.core.surroundings import Surroundings
-from json_repl.core.toolbox import make_toolbox, refuse_input
+from json_repl.core.toolbox import make_toolbox
 
 _LARGEST_WRITE = 1 << 17  # bytes that one frame of output can have, and some more
 _LARGEST_READ = 1 << 20
@@ -68,13 +69,16 @@ class Worker:
         self._answers = self._open_answers()
         self._answered: tuple[int, float] | None = None  # the request that was answered last, and how long it took
         self._main_thread = get_ident()
+        self._questions = Questions(lambda prompt, is_password: self._ask("input", prompt, "1" if is_password else ""))
+        self._asked = 0  # how many questions
         buffer = OutputBuffer(mmap.mmap(fd["page"], PAGE_BYTES), lambda payload: self.send(wire.OUTPUT, payload))
         pipes = {streams.STDOUT: fd["out"], streams.STDERR: fd["err"]}
         self._capture = streams.Capture(pipes, buffer, self._tell_news, fd["page"])
         texts = self._capture.text_streams()
         self._interpreter = Interpreter(
-            lambda main: Surroundings(main, texts, refuse_input), make_toolbox(self._ask, helpers, log.warning)
+            lambda main: Surroundings(main, texts, self._questions.input), make_toolbox(self._ask, helpers, log.warning)
         )
+        sources.teach("getpass", self._questions.teach)
         self._parking = Parking(fd, snapshots, buffer.note_parked, self._interpreter.tasks.exist, self._resume)
         streams.install(texts)
         handle_interrupts(self._interpreter, buffer.interrupt_target)
@@ -174,7 +178,7 @@ class Worker:
     def _answer(self, kind: int, payload: bytes) -> None:
         # Only the parent writes here, so its marshal can be trusted.
         if kind == wire.REQUEST:
-            number, source, filename, silent, compares = _loads(payload)
+            number, source, filename, silent, compares, self._questions.allowed = _loads(payload)
             (self._run_and_compare if compares else self._run)(number, source, filename, silent)
         elif kind == wire.PARK:
             number, anew = _loads(payload)
@@ -231,11 +235,23 @@ class Worker:
         # Only the request that runs may read the wire: the main thread does, and nobody else.
         if not self._interpreter.running or get_ident() != self._main_thread:
             raise RuntimeError("only the code of a request can ask for the history, not a thread that it started")
-        self.send(wire.QUESTION, wire.pack_texts([str(part) for part in question]))
-        received = self._receive()
-        if received is None or received[0] != wire.REPLY:
-            raise RuntimeError("the session did not reply")
-        return _loads(received[1])
+        self._asked += 1
+        asked = self._asked
+        self.send(wire.QUESTION, wire.pack_texts([str(part) for part in (asked, *question)]))
+        while True:
+            poll_anyhow(
+                self._poll, None
+            )  # here an interrupt may come, but never between a read and what keeps its bytes
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            try:
+                received = self._receive()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            if received is None or received[0] != wire.REPLY:
+                raise RuntimeError("the session did not reply")
+            number, reply = _loads(received[1])
+            if number == asked:  # and not the late reply to one that was interrupted
+                return reply
 
 
 def end_with_parent(life: int) -> None:

@@ -240,6 +240,7 @@ class WorkerManager:
             link.send(wire.CALL, self._call[0])
         if turn is not None and not link.busy:
             turn.attempts += 1
+            turn.question = None
             turn.started = perf_counter()
             self._oom_count.refresh()
             link.busy = turn.number
@@ -289,11 +290,31 @@ class WorkerManager:
 
     def _reply(self, question: list[str]) -> None:
         assert self.lineage.link is not None
+        number, *question = question
+        if question[:1] == ["input"] and self._turn is not None:
+            self._turn.question = int(number)
+            if self._turn.ask is None:
+                self.answer_input(None)
+            else:
+                self.lineage.link.collect()  # so that what was printed before is told before
+                self._turn.ask(question[1], bool(question[2]))
+            return
         try:
             reply = self.answer_question(question)
         except (IndexError, ValueError):
             raise WireError("a question that is none of ours") from None
-        self.lineage.link.send(wire.REPLY, marshal.dumps(reply, 4))
+        self.lineage.link.send(wire.REPLY, marshal.dumps((int(number), reply), 4))
+
+    def answer_input(self, text: str | None) -> bool:
+        """Give the code that waits for its client a line, or, with None, the end of input; False if none waits."""
+        if self.trial is not None:
+            return self.trial.answer_input(text)
+        turn, link = self._turn, self.lineage.link
+        if turn is None or turn.question is None or link is None or not link.busy:
+            return False
+        number, turn.question = turn.question, None
+        link.send(wire.REPLY, marshal.dumps((number, text), 4))
+        return True
 
     def on_output(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
         """Output of the request that runs, or of none."""

@@ -60,11 +60,34 @@ class Turn:
         dry_run: run it in a copy of the session that is thrown away.
         compares: tell which names it changes.
         printed: takes what it prints.
+        ask: puts a prompt of the code's to the client, and whether it asks for a password; None: it may not ask.
     """
 
     __slots__ = (
-        *("always", "attempts", "children", "code", "compares", "deadline", "done", "dry_run", "execution_count"),
-        *("filename", "killed_for", "missed", "number", "printed", "retries", "silent", "started", "timeout"),
+        *(
+            "always",
+            "ask",
+            "attempts",
+            "children",
+            "code",
+            "compares",
+            "deadline",
+            "done",
+            "dry_run",
+            "execution_count",
+        ),
+        *(
+            "filename",
+            "killed_for",
+            "missed",
+            "number",
+            "printed",
+            "question",
+            "retries",
+            "silent",
+            "started",
+            "timeout",
+        ),
         *("undoes_errors", "undoes_to"),
     )
 
@@ -84,6 +107,7 @@ class Turn:
         dry_run: bool = False,
         compares: bool = False,
         printed: Printed | None = None,
+        ask: Callable[[str, bool], None] | None = None,
     ) -> None:
         self.number = number
         self.code = code
@@ -98,6 +122,8 @@ class Turn:
         self.undoes_to: int | None = None  # the request whose state it is, of which there is a copy
         self.dry_run = dry_run
         self.compares = compares
+        self.ask = ask
+        self.question: int | None = None  # that the client was asked, and has not replied to
         self.printed = printed or Printed(MOST_BYTES, Spool())
         self.attempts = 0
         self.started = 0.0
@@ -106,13 +132,13 @@ class Turn:
         self.children: list[dict[str, object]] = []  # processes that it had started, when its time was over
         self.missed = False  # a worker that it was sent to has ended before it had begun it
 
-    def for_worker(self) -> tuple[int, str, str | None, bool, bool]:
+    def for_worker(self) -> tuple[int, str, str | None, bool, bool, bool]:
         """What the worker has to know."""
-        return self.number, self.code, self.filename, self.silent, self.compares
+        return self.number, self.code, self.filename, self.silent, self.compares, self.ask is not None
 
     def options(self) -> dict[str, Any]:
         """What another worker has to know that runs it instead."""
-        names = ("filename", "silent", "timeout", "retries", "execution_count", "printed")
+        names = ("filename", "silent", "timeout", "retries", "execution_count", "printed", "ask")
         return {name: getattr(self, name) for name in names}
 
     def may_be_missed(self) -> bool:

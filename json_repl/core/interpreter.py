@@ -71,10 +71,7 @@ class Interpreter:
         self._count = 0
         self._make_namespace()
         self.surroundings = surround(self._main)
-        if "inspect" in sys.modules:
-            sources.teach_inspect(sys.modules["inspect"])
-        else:
-            sys.meta_path.insert(0, sources.InspectHook())
+        sources.teach("inspect", sources.teach_inspect)
 
     def run(self, number: int, source: str, filename: str | None = None, *, silent: bool = False) -> Outcome:
         """Run `source` and say how it ended:

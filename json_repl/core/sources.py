@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import linecache
+import sys
 
 from json_repl.core.imports import ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
     from typing import Any
 
@@ -74,20 +76,30 @@ def teach_inspect(inspect: ModuleType) -> None:
     inspect.getfile = getfile  # type: ignore[attr-defined]
 
 
-class InspectHook:
-    """An import hook that teaches `inspect` when user code first imports it, as importing it here costs start-up."""
+def teach(name: str, lesson: Callable[[ModuleType], None]) -> None:
+    """Give a module of the standard library to `lesson`, now or when user code first imports it."""
+    if name in sys.modules:
+        lesson(sys.modules[name])
+    else:
+        sys.meta_path.insert(0, _Teacher(name, lesson))
+
+
+class _Teacher:
+    """An import hook that gives a module to its lesson, as importing it here costs start-up."""
+
+    def __init__(self, name: str, lesson: Callable[[ModuleType], None]) -> None:
+        self._name = name
+        self._lesson = lesson
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """Part of the import system: the genuine module, taught right after it has been loaded."""
-        import sys
-
-        if name != "inspect":
+        if name != self._name:
             return None
         sys.meta_path.remove(self)
         for finder in sys.meta_path:
             spec = finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
-                _after_load(spec.loader, teach_inspect)
+                _after_load(spec.loader, self._lesson)
                 return spec
         return None
 

@@ -79,12 +79,3 @@ class _LazyHelpers(type(sys)):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return "<helpers: see dir(h), help(h.read)>"
-
-
-def refuse_input(prompt: object = "") -> str:
-    """``input()`` where no client can answer.
-
-    Raises:
-        EOFError: always, with the reason.
-    """
-    raise EOFError("input() has nobody to ask: stdin carries the session's requests, and this one allows no questions")

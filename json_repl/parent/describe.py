@@ -35,6 +35,10 @@ With `"stream": true`, `execute` tells what its code prints while it runs, the f
 All of them come before the answer, which holds the output too. If the worker is taken away and the code runs again, the
 notification `retry` (`{execution_id, session_id, attempt}`) says that what was told before it is void.
 
+With `"allow_stdin": true`, `input()` and `getpass` ask the client by the notification `input_request` (`{execution_id,
+session_id, prompt, password}`), and wait for the method `input_reply`. Without it they raise EOFError at once; so they do
+in a local session whose stdin is a regular file, as that reads on only when the code has ended.
+
 *Control* methods are answered when they are read, also while code runs. *Ordered* ones run one after the other. (Where
 stdin is a regular file, a local session reads on only between requests.) At the end of stdin the session finishes what
 it has read, and exits.

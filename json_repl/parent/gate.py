@@ -53,12 +53,14 @@ class Gate:
         self._stopped.acquire()
         self._running = False
         self._quiet: Any = None  # our filter of warnings, while it is in force
+        self.watched: set[int] = set()
         if not _HAS_EPOLL:
             return
         self._inner = select.epoll()  # what is watched
         for fd in files:
             try:
                 self._inner.register(fd, select.EPOLLIN)
+                self.watched.add(fd)
             except PermissionError:  # a regular file: its lines are answered in order
                 continue
         self._outer = select.epoll()  # the gate: lets news of the inner one through, or not

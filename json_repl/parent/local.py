@@ -9,15 +9,17 @@ import os
 import signal
 import sys
 from _thread import get_ident
+from select import POLLIN, poll
 
-from json_repl.core import forks, log, streams, tracebacks
+from json_repl.core import forks, log, sources, streams, tracebacks
 from json_repl.core import outcome as ends
 from json_repl.core.imports import ours
 from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import Error, Outcome
 from json_repl.core.output import PAGE_BYTES, OutputBuffer, OutputReader
+from json_repl.core.questions import Questions
 from json_repl.core.surroundings import Surroundings
-from json_repl.core.toolbox import make_toolbox, refuse_input
+from json_repl.core.toolbox import make_toolbox
 from json_repl.parent.gate import Gate
 from json_repl.printed import MOST_BYTES, Printed, Spool
 
@@ -52,6 +54,11 @@ class LocalBackend:
         self._guest = guest
         self._handed_over: list[bytes] = []  # payloads of OUTPUT frames, as a worker would send them
         self._late: list[tuple[int, bytes]] = []  # what belongs to no request, e.g. [(STDOUT, b"hello\n")]
+        self._questions = Questions(self._ask_client)
+        self._ask: Callable[[str, bool], None] | None = None  # of the request that runs
+        self._asking = False
+        self._reply: str | None = None
+        self._reply_pipe: tuple[int, int] | None = None
         page = mmap.mmap(-1, PAGE_BYTES)
         self._reader = OutputReader(page)
         self._printed = Printed(0, Spool())  # by the request that runs
@@ -60,10 +67,13 @@ class LocalBackend:
         self._capture = streams.Capture(pipes, OutputBuffer(page, self._take_over), self._tell)
         texts = self._capture.text_streams()
         self.interpreter = Interpreter(
-            lambda main: Surroundings(main, texts, refuse_input, guest=guest), make_toolbox(ask, helpers, log.warning)
+            lambda main: Surroundings(main, texts, self._questions.input, guest=guest),
+            make_toolbox(ask, helpers, log.warning),
         )
         drains = dict.fromkeys(pipes.values(), self._drain)
+        self._stdin = next(iter(files), -1)
         self._gate = Gate({**files, **drains})
+        sources.teach("getpass", self._questions.teach)
         if not guest:
             self._take_files()
             streams.install(texts)
@@ -78,6 +88,7 @@ class LocalBackend:
         silent: bool = False,
         timeout: float | None = None,
         printed: Printed | None = None,
+        ask: Callable[[str, bool], None] | None = None,
     ) -> Outcome:
         """Run code and return its outcome. After `timeout` seconds it is interrupted; it cannot be killed."""
         host = self._enter_as_guest() if self._guest else None
@@ -85,6 +96,9 @@ class LocalBackend:
         self.number = number
         self._printed = printed or Printed(MOST_BYTES, Spool())
         self._reader.wait_for_more(wanted=self._printed.listener is not None)
+        self._ask = ask
+        # Where stdin is a regular file, what a client has to say is read when the code has ended.
+        self._questions.allowed = ask is not None and self._stdin in self._gate.watched
         self._gate.open(number, timeout)
         outcome = self.interpreter.run(number, source, filename, silent=silent)
         self._gate.close()
@@ -104,6 +118,39 @@ class LocalBackend:
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the code that runs."""
         self._gate.interrupt()
+
+    def _ask_client(self, prompt: str, is_password: bool) -> str | None:
+        if self._reply_pipe is None:
+            self._reply_pipe = os.pipe()
+            os.set_blocking(self._reply_pipe[0], False)
+        ready, _ = self._reply_pipe
+
+        def put() -> None:
+            self.collect()  # what was printed before is told before
+            self._asking = True
+            try:
+                os.read(ready, 100)  # a reply that came when it was not waited for any more
+            except BlockingIOError:
+                pass
+            assert self._ask is not None
+            self._ask(prompt, is_password)
+
+        waiting = poll()
+        waiting.register(ready, POLLIN)
+        try:
+            self._gate.exclusively(put)
+            streams.poll_anyhow(waiting, None)
+            return self._reply
+        finally:
+            self._asking = False
+
+    def answer_input(self, text: str | None) -> bool:
+        """Give the code that waits for its client a line, or, with None, the end of input; False if none waits."""
+        if not self._asking or self._reply_pipe is None:
+            return False
+        self._reply, self._asking = text, False
+        os.write(self._reply_pipe[1], b"!")
+        return True
 
     def late_output(self) -> list[tuple[int, bytes]]:
         """What belongs to no request, as far as it was seen when the last one began or ended."""

@@ -11,7 +11,7 @@ from time import time
 
 from json_repl import __version__
 from json_repl.core import errors, log
-from json_repl.core.errors import RpcError
+from json_repl.core.errors import InvalidParams, RpcError
 from json_repl.core.protocol import id_text
 from json_repl.core.settings import TABLE
 from json_repl.parent.method import KINDS, REQUIRED, Method, Param
@@ -128,6 +128,26 @@ def _wait(server: Server, session: Session, done: Done, execution_id: str, wait:
 
 
 @_method(
+    "input_reply",
+    "What the user has typed, for code that waits for it: the reply to the notification `input_request`.",
+    Param("execution_id", "string", "Which execution has asked; by default the one that runs."),
+    Param("value", "string", "The line, without its end."),
+    Param("eof", "boolean", "There is no more input: `input()` raises EOFError.", False),
+    control=True,
+    result="`{}`",
+)
+def _input_reply(
+    server: Server, session: Session, execution_id: str | None, value: str | None, eof: bool
+) -> dict[str, object]:
+    running = session.running["execution_id"] if session.running else None
+    if (value is None) != eof:
+        raise InvalidParams("input_reply: give either a 'value', or 'eof': true.")
+    if execution_id not in (None, running) or not session.answer_input(value):
+        raise InvalidParams("no code waits for input.")
+    return {}
+
+
+@_method(
     "output/read",
     "A part of what an execution prints while it runs, or has printed, where its answer is `truncated`.",
     Param("execution_id", "string", "Of which.", REQUIRED),
@@ -175,6 +195,12 @@ def _list(server: Server, session: Session) -> dict[str, object]:
         "Without a `timeout` there is none then.",
     ),
     Param("filename", "string", "The file name that tracebacks show."),
+    Param(
+        "allow_stdin",
+        "boolean",
+        "Have `input()` and `getpass` ask the client, by the notification `input_request`; else they raise EOFError.",
+        False,
+    ),
     Param("max_output_bytes", "count", "How many bytes of each output stream the answer holds; by default 1 MiB."),
     Param("stream", "boolean", "Tell what the code prints while it runs, by `stream` notifications.", False),
     Param("retries", "count", "How often to run the code again when its worker was taken away; at most 3.", 3),
@@ -204,13 +230,21 @@ def _list(server: Server, session: Session) -> dict[str, object]:
     result="the object described in the next section",
 )
 def _execute(
-    server: Server, session: Session, done: Done, if_busy: str, stream: bool, wait: float | None, **params: Any
+    server: Server,
+    session: Session,
+    done: Done,
+    if_busy: str,
+    stream: bool,
+    allow_stdin: bool,
+    wait: float | None,
+    **params: Any,
 ) -> None:
     take: Callable[[Any], None] = done
     if wait is not None:
         params["timeout"] = params["timeout"] or 0
         take = server.patience(session).bounded(wait, done)
-    server.execute(session=session, done=take, write=server.write if stream else None, **params)
+    ask = server.asker(session) if allow_stdin else None
+    server.execute(session=session, done=take, ask=ask, write=server.write if stream else None, **params)
 
 
 @_method(

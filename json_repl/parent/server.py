@@ -121,6 +121,8 @@ class Server:
         if not data:
             self._at_end = True
             self._loop.forget(self._in)
+            for session in self.sessions:
+                session.answer_input(None)
         for line in lines:
             if isinstance(line, LimitExceeded):
                 self._take(protocol.Refused(line), self._write_answer)
@@ -266,6 +268,18 @@ class Server:
             request.succeed(result)
         except (TypeError, ValueError) as error:
             request.fail(InternalError(f"the answer cannot be written: {error}."))
+
+    def asker(self, session: Session) -> Callable[[str, bool], None]:
+        """What puts a prompt of a session's code to the client."""
+
+        def ask(prompt: str, is_password: bool) -> None:
+            assert session.running is not None
+            about = {"execution_id": session.running["execution_id"], "session_id": session.id}
+            self.write(protocol.notification("input_request", {**about, "prompt": prompt, "password": is_password}))
+            if self._at_end:  # nobody can reply any more
+                session.answer_input(None)
+
+        return ask
 
     def patience(self, session: Session) -> Patience:
         """For clients of a session that do not wait for an answer to the end."""

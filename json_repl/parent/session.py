@@ -113,6 +113,12 @@ class Session:
             raise InvalidParams(f"there is no more output of {execution_id!r} than its answer holds.")
         return self.output_so_far(execution_id).read(stream, offset, limit)
 
+    def answer_input(self, text: str | None) -> bool:
+        """Give code that waits for its client a line, or, with None, the end of input; False if none waits."""
+        if self.local is not None and self.local.number:
+            return self.local.answer_input(text)
+        return self.worker is not None and self.worker.answer_input(text)
+
     def add_late_output(self, pieces: list[tuple[int, bytes]]) -> None:
         """Keep what belongs to no request for the next answer, up to a bound; what is over it is counted."""
         for stream, data in pieces:
