@@ -289,6 +289,8 @@ class WorkerLink:
                 data = os.read(self._answers, _READ_BYTES)
                 if not data:
                     self._loop.forget(self._answers)  # its end; that of the process is told by its own file
+                    if self.process is None:  # it was to be made from a copy, which could not
+                        self._finish(None)
                     return
                 for kind, payload in self._frames.feed(data):
                     if kind == wire.OUTPUT:

@@ -25,6 +25,7 @@ from json_repl.core.imports import keep
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 # `_signal` and not `signal`, whose functions look up their own module.
 os, fcntl, stat, signal = keep(os), keep(fcntl), keep(stat), keep(_signal)
@@ -48,6 +49,7 @@ _FD = struct.Struct("<i")
 _HANDED = len(wire.CHILD_FDS) + 2  # files that come with a role: ours, and fd 1 and 2
 _HARMLESS_DEVICES = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}  # null, zero, full, random, urandom
 
+_QUIET = ("ignore", None, DeprecationWarning, None, 0)  # as in `warnings.filters`
 _ALL_SIGNALS = signal.valid_signals()
 _modules = sys.modules
 _mark = os.environ.get(MARK, "")  # what this process wears now
@@ -158,6 +160,7 @@ class Parking:
         # The new process is nobody's child here: user code can neither wait for it nor see it. It becomes a child of
         # the session, which adopts orphans.
         forks.by_us = True
+        quiet = _keep_quiet()
         try:
             child = os.fork()
             if child == 0:
@@ -173,6 +176,8 @@ class Parking:
             return FAILED
         finally:
             forks.by_us = False
+            if quiet is not None:
+                quiet.remove(_QUIET)
         status = 0
         try:
             _, status = os.waitpid(child, 0)
@@ -243,6 +248,18 @@ class Parking:
 def is_possible() -> bool:
     """Whether this system can have copies: they need fork, and Linux' view of a process' own files."""
     return hasattr(os, "fork") and sys.platform.startswith("linux")
+
+
+def _keep_quiet() -> list[Any] | None:
+    """Where Python would warn the user that a process with threads forks: its filters, with one of ours at their head.
+
+    From 3.12 on it does, as the child may deadlock; ours runs no code of the user's before it is a worker.
+    """
+    filters = getattr(_modules.get("warnings"), "filters", None)
+    if sys.version_info < (3, 12) or type(filters) is not list:
+        return None
+    filters.insert(0, _QUIET)
+    return filters
 
 
 def _swallow_sigchld() -> None:
