@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +17,7 @@ import psutil
 import pytest
 from harness import Lasting, Session, impatient, wait_until
 
+Start = Callable[..., Session]
 LARGER_THAN_A_PIPE = 200_000  # bytes
 PATIENT = 25  # seconds
 SNAPSHOTS = ("auto", "off")
@@ -240,8 +244,7 @@ class Run:
 
     def is_asleep(self) -> bool:
         """The worker's main thread sits in a call, and stays there."""
-        looks = [_status(self.worker) for _ in range(200)]
-        return set(looks) == {psutil.STATUS_SLEEPING}
+        return _is_asleep(self.worker)
 
     @contextmanager
     def stopped(self, pid: int) -> Iterator[None]:
@@ -285,6 +288,10 @@ def _status(pid: int) -> str | None:
         return None
 
 
+def _is_asleep(pid: int) -> bool:
+    return {_status(pid) for _ in range(200)} == {psutil.STATUS_SLEEPING}
+
+
 def _read_bytes(pid: int) -> int:
     return int(psutil.Process(pid).io_counters().read_chars)
 
@@ -322,6 +329,26 @@ def test_a_request_and_those_that_follow_are_answered_once_and_truly(
     if cell.how == "exception" and cell.moment != "in a handler of atexit":
         told = [text for answer in (case, following, last) for text in (answer["late_output"], answer["stderr"])]
         assert "RuntimeError: fault" in "".join(told)
+
+
+@pytest.mark.parametrize("snapshots", SNAPSHOTS)
+def test_a_worker_that_is_killed_while_nobody_reads_its_answer_costs_no_answer(start: Start, snapshots: str) -> None:
+    session = start("worker", env={"JSON_REPL_SNAPSHOTS": snapshots})
+    session.run("x = 41")
+    worker = session.ask("status")["worker"]["pid"]
+    session.send({"id": "case", "code": f"'y' * {20 * LARGER_THAN_A_PIPE}"})
+    assert session.process.stdout is not None
+    waiting = partial(fcntl.ioctl, session.process.stdout, termios.FIONREAD, bytes(4))
+    wait_until(lambda: int.from_bytes(waiting(), "little") > 4096 and _is_asleep(session.pid) and _is_asleep(worker))
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: _status(worker) == psutil.STATUS_ZOMBIE)
+    session.send({"id": "next", "code": "globals().get('x')"})
+    case, following = session.read(), session.read()
+    assert (case["id"], len(case["result"]), case["attempts"]) == ("case", 20 * LARGER_THAN_A_PIPE + 2, 1)
+    assert (following["id"], following["result"]) == ("next", "41" if snapshots == "auto" else None)
+    state = following["session_state"]
+    expected = ("restored", [], []) if snapshots == "auto" else ("lost", [], ["x"])
+    assert (state["state"], state["undone"], state["lost_names"]) == expected
 
 
 def _check_reasons(cell: Cell, case: Any, following: Any) -> None:
