@@ -98,6 +98,7 @@ def execute_code(
         answers: list[Answer] = []
         options: dict[str, Any] = {"timeout": timeout, "silent": silent, "store_history": store_history}
         options |= {"filename": filename, "retries": retries, "fallback": fallback, "session": session}
+        options |= {"on_error": on_error, "dry_run": dry_run}
         with Visit(_loop, answers, _cut_short):
             execute_code(code, **options, done=answers.append)
         return answers[0]

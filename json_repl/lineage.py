@@ -193,7 +193,7 @@ class Lineage:
 
     def undo(self, number: int, done: Callable[[], None]) -> None:
         """Go back to the state after request `number`, or what is left of it; the next answer tells."""
-        snapshot = self._shelf.get(number) or self._shelf.newest()
+        snapshot = self._shelf.newest(number)
         if snapshot is not None:
             self.return_to(snapshot, lambda origin: done())
         else:  # all copies were ended from outside meanwhile

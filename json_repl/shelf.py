@@ -131,9 +131,10 @@ class Shelf:
         processes.hold(keeper.pid)
         self._loop.watch(keeper.channel, lambda: self._gone(keeper), GONE)
 
-    def newest(self) -> Snapshot | None:
-        """The one of the latest state."""
-        return self._snapshots[max(self._snapshots)] if self._snapshots else None
+    def newest(self, until: int | None = None) -> Snapshot | None:
+        """The one of the latest state, or of the latest until request `until`."""
+        numbers = [number for number in self._snapshots if until is None or number <= until]
+        return self._snapshots[max(numbers)] if numbers else None
 
     def get(self, number: int | None) -> Snapshot | None:
         """That of the state after request `number`."""
