@@ -260,6 +260,8 @@ class WorkerLink:
             usage = self.process.usage if self.process is not None else (0.0, 0)
             has_begun = self._output.begun() >= self.busy
             end = End(code, self.busy, has_begun, self.stacks(), usage[0] - self._output.cpu_before(), usage[1])
+            if self.process is None:
+                end.text = "could not be made of its copy"
             self._close()
             self._on_end(self, end)
 
