@@ -19,8 +19,8 @@ import sys
 from _socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
 from time import perf_counter, process_time
 
-from json_repl.core import forks, wire
-from json_repl.core.imports import keep
+from json_repl.core import forks, log, wire
+from json_repl.core.imports import keep, ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,7 +136,9 @@ class Parking:
         random = _modules.get("random")
         random = random if hasattr(random, "getstate") else None  # and not a module of the user's
         self._lost_threads = _count_threads() - 1
-        self._moves = len(os.listdir("/proc/self/task")) > 1 or self._has_tasks()
+        if _count_tasks() > self._lost_threads + 1:
+            _end_pools()
+        self._moves = _count_tasks() > 1 or self._has_tasks()
         dice = random.getstate() if random is not None else None
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         try:
@@ -270,6 +272,19 @@ def _swallow_sigchld() -> None:
     except ChildProcessError:
         pass
     signal.sigtimedwait({signal.SIGCHLD}, 0)
+
+
+def _count_tasks() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def _end_pools() -> None:
+    try:
+        with ours():
+            from json_repl.core import openmp
+        openmp.pause()
+    except Exception as error:  # then a copy may hang, and is given up for an older one
+        log.warning(f"threads of OpenMP cannot be ended before a snapshot: {error!r}")
 
 
 def _count_threads() -> int:
