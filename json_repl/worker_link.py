@@ -260,6 +260,8 @@ class WorkerLink:
             usage = self.process.usage if self.process is not None else (0.0, 0)
             has_begun = self._output.begun() >= self.busy
             end = End(code, self.busy, has_begun, self.stacks(), usage[0] - self._output.cpu_before(), usage[1])
+            if self.process is None:
+                end.text = "could not be made of its copy"
             self._close()
             self._on_end(self, end)
 
@@ -289,6 +291,8 @@ class WorkerLink:
                 data = os.read(self._answers, _READ_BYTES)
                 if not data:
                     self._loop.forget(self._answers)  # its end; that of the process is told by its own file
+                    if self.process is None:  # it was to be made from a copy, which could not
+                        self._finish(None)
                     return
                 for kind, payload in self._frames.feed(data):
                     if kind == wire.OUTPUT:

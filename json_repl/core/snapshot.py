@@ -25,6 +25,7 @@ from json_repl.core.imports import keep
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 # `_signal` and not `signal`, whose functions look up their own module.
 os, fcntl, stat, signal = keep(os), keep(fcntl), keep(stat), keep(_signal)
@@ -48,6 +49,7 @@ _FD = struct.Struct("<i")
 _HANDED = len(wire.CHILD_FDS) + 2  # files that come with a role: ours, and fd 1 and 2
 _HARMLESS_DEVICES = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}  # null, zero, full, random, urandom
 
+_QUIET = ("ignore", None, DeprecationWarning, None, 0)  # as in `warnings.filters`
 _ALL_SIGNALS = signal.valid_signals()
 _modules = sys.modules
 _mark = os.environ.get(MARK, "")  # what this process wears now
@@ -139,7 +141,7 @@ class Parking:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         try:
             self._note(number)  # before, as this process may be killed at any moment
-            role = self._double_fork()
+            role = self._double_fork(self._leave_session)
             if role is FAILED:
                 self._note(None)
             elif role is COPY:
@@ -154,16 +156,18 @@ class Parking:
             self._costs = [*self._costs[1:], process_time() - started]
         return role
 
-    def _double_fork(self) -> str:
+    def _double_fork(self, leave: Callable[[], None]) -> str:
         # The new process is nobody's child here: user code can neither wait for it nor see it. It becomes a child of
         # the session, which adopts orphans.
         forks.by_us = True
+        quiet = _keep_quiet()
         try:
             child = os.fork()
             if child == 0:
                 try:
+                    leave()  # here, as the live worker waits for this process: nothing is held any more when it goes on
                     grandchild = os.fork()
-                except OSError:
+                except BaseException:
                     os._exit(1)
                 if grandchild:
                     os._exit(0)
@@ -172,6 +176,8 @@ class Parking:
             return FAILED
         finally:
             forks.by_us = False
+            if quiet is not None:
+                quiet.remove(_QUIET)
         status = 0
         try:
             _, status = os.waitpid(child, 0)
@@ -182,11 +188,28 @@ class Parking:
 
     # -- in the copy -------------------------------------------------------------------------------------------------
 
+    def _leave_session(self) -> None:
+        """Be out of reach of what is sent to the session's group; hold no pipe, lock, port or offset of user code."""
+        os.setsid()
+        keep = {*self._fd.values(), *(stream for stream in (1, 2) if _identity(stream) == self._captured[stream])}
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            if fd in keep:
+                continue
+            try:
+                status = os.fstat(fd)
+            except OSError:  # that of the listing itself
+                continue
+            if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+                replaced = _reopen(fd)
+            else:
+                replaced = stat.S_ISCHR(status.st_mode) and status.st_rdev in _HARMLESS_DEVICES
+            if not replaced:
+                _let_go([fd])
+
     def _wait_for_our_time(self, number: int) -> None:
         try:
-            os.setsid()  # out of the reach of what is sent to the session's group
+            _let_go([self._fd[name] for name in ("requests", "answers", "life")])
             channel, far_end = socketpair(AF_UNIX, SOCK_SEQPACKET)
-            self._let_go(keep={channel.fileno(), far_end.fileno()})
             report = REPORT.pack(number, os.getpid(), self._lost_threads, self._moves)
             reports = socket(fileno=self._fd["reports"])
             reports.sendmsg([report], [(SOL_SOCKET, SCM_RIGHTS, _FD.pack(far_end.fileno()))])
@@ -198,39 +221,17 @@ class Parking:
                     _kill_marked()
                 if not files:
                     os._exit(0)
-                if self._double_fork() is COPY:
+                if self._double_fork(os.setsid) is COPY:
                     break
                 for file in files:
                     os.close(file)
             channel.close()
-            os.setsid()
             _own_offsets()
             self._take_files(files)
             _wear(mark)
             self._resume(role)
         except BaseException:  # whatever it is: this copy must not go on as a second live worker
             os._exit(1)
-
-    def _let_go(self, keep: set[int]) -> None:
-        """Hold no pipe, socket, lock, port or file offset of the session."""
-        keep |= {self._fd[name] for name in ("out", "err", "page", "stacks", "reports", "log")}
-        keep |= {stream for stream in (1, 2) if _identity(stream) == self._captured[stream]}
-        dead, other_end = socketpair()
-        other_end.close()  # whoever reads from it meets the end, whoever writes a broken pipe
-        for fd in map(int, os.listdir("/proc/self/fd")):
-            if fd in keep or fd == dead.fileno():
-                continue
-            try:
-                status = os.fstat(fd)
-            except OSError:  # that of the listing itself
-                continue
-            if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
-                replaced = _reopen(fd)
-            else:
-                replaced = stat.S_ISCHR(status.st_mode) and status.st_rdev in _HARMLESS_DEVICES
-            if not replaced:
-                os.dup2(dead.fileno(), fd, inheritable=os.get_inheritable(fd))
-        dead.close()
 
     def _take_files(self, files: list[int]) -> None:
         *private, out, err = files
@@ -247,6 +248,18 @@ class Parking:
 def is_possible() -> bool:
     """Whether this system can have copies: they need fork, and Linux' view of a process' own files."""
     return hasattr(os, "fork") and sys.platform.startswith("linux")
+
+
+def _keep_quiet() -> list[Any] | None:
+    """Where Python would warn the user that a process with threads forks: its filters, with one of ours at their head.
+
+    From 3.12 on it does, as the child may deadlock; ours runs no code of the user's before it is a worker.
+    """
+    filters = getattr(_modules.get("warnings"), "filters", None)
+    if sys.version_info < (3, 12) or type(filters) is not list:
+        return None
+    filters.insert(0, _QUIET)
+    return filters
 
 
 def _swallow_sigchld() -> None:
@@ -307,6 +320,15 @@ def _own_offsets() -> None:
             continue
         if is_file:
             _reopen(fd)
+
+
+def _let_go(fds: list[int]) -> None:
+    """Have these numbers stand for a dead end: who reads from it meets the end, who writes to it a broken pipe."""
+    dead, other_end = socketpair()
+    other_end.close()
+    for fd in fds:
+        os.dup2(dead.fileno(), fd, inheritable=os.get_inheritable(fd))
+    dead.close()
 
 
 def _identity(fd: int) -> tuple[int, int] | None:
