@@ -144,7 +144,7 @@ def test_where_fork_fails_later_on_every_answer_says_what_is_there(forkless: Cal
         assert following["result"] == (None if first in state["undone"] else str(there))
 
 
-def test_a_session_that_keeps_no_states_does_not_complain_of_it_again_and_again(
+def test_a_session_that_keeps_no_states_does_not_complain_all_the_time(
     forkless: Callable[..., Session],
 ) -> None:
     session = forkless(NO_FORK)
@@ -153,3 +153,21 @@ def test_a_session_that_keeps_no_states_does_not_complain_of_it_again_and_again(
     answers, errors, status = session.finish()
     assert (answers, status) == ([], 0)
     assert len(errors.splitlines()) <= 1, errors
+
+
+@pytest.mark.parametrize("method", ["rollback", "session/clone"])
+def test_a_kept_state_that_no_worker_can_be_made_of_is_refused_and_any_loss_is_told(
+    forkless: Callable[..., Session], method: str
+) -> None:
+    session = forkless(FAILS.format(n=3, error=EAGAIN), "always")  # enough for one copy, and not for what it is to make
+    session.run("x = 1")
+    wait_until(lambda: session.kept() == ["e0"])
+    error = session.ask(method, **{"to" if method == "rollback" else "at": 0})["error"]
+    assert error["data"]["reason"] == "worker_lost" and "\n" not in error["message"]
+    following = session.run("globals().get('x')")
+    if method == "session/clone":
+        assert (following["result"], following["session_state"]["state"]) == ("1", "kept")
+    else:
+        state = following["session_state"]
+        assert (following["result"], state["state"], state["lost_names"]) == (None, "lost", ["x"])
+    assert session.value("6 * 7") == "42"
