@@ -47,6 +47,7 @@ def between_two(session: Session) -> float:
 
 
 def rollback(session: Session) -> float:
+    time.sleep(SETTLED)  # there is a copy to return to then
     session.round_trip("kept += 1")
     time.sleep(SETTLED)
     began = time.perf_counter()
