@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import psutil
 
 from benchmarks.systems import Session, System, execute
 
 MEBIBYTE = 1 << 20
+SETTLED = 0.5  # seconds after which all copies have been made, without which their share of the pages is missed
 
 
 class Clones(Session):
@@ -21,10 +24,12 @@ class Clones(Session):
     def start(self) -> None:
         super().start()
         super().round_trip(self.setup)
+        time.sleep(SETTLED)
         self.before = memory(self)
         for name in self.names:
             self.call("session/clone", new_session_id=name)
         self.round_trip("kept += 1")
+        time.sleep(SETTLED)
 
     def round_trip(self, code: str) -> str:
         for name in self.names:
