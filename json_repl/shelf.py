@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from _socket import SCM_RIGHTS, SOL_SOCKET, socket
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket
 from time import time
 
 from json_repl import processes
@@ -62,7 +62,7 @@ class Snapshot:
         Raises:
             OSError: the copy has ended.
         """
-        channel = socket(fileno=self.channel)
+        channel = socket(AF_UNIX, SOCK_SEQPACKET, 0, self.channel)
         try:
             packed = b"".join(file.to_bytes(4, "little") for file in files)
             channel.sendmsg([role + b" " + mark.encode()], [(SOL_SOCKET, SCM_RIGHTS, packed)])
@@ -70,7 +70,7 @@ class Snapshot:
             channel.detach()
 
     def _dismiss(self) -> None:
-        channel = socket(fileno=self.channel)
+        channel = socket(AF_UNIX, SOCK_SEQPACKET, 0, self.channel)
         try:
             channel.send(BYE)
         except OSError:  # it has ended

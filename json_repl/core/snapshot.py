@@ -17,7 +17,7 @@ import stat
 import struct
 import sys
 from _socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
-from time import perf_counter, process_time
+from time import perf_counter, process_time, sleep
 
 from json_repl.core import forks, log, wire
 from json_repl.core.imports import keep, ours
@@ -38,6 +38,8 @@ IDLE_FACTOR = 3  # ... or the session has been idle for so many times its cost
 # What a copy is told to make: the worker that goes on for a lost one, that of a second session, one for a single
 # request; or nothing, but to end.
 SUCCESSOR, CLONE, TRIAL, BYE = b"successor", b"clone", b"trial", b"bye"
+
+LOSS_SECONDS = 1.0  # for the end of a session to be seen by its keeper
 
 PRISTINE = 0  # instead of a request's number: the state before the first one
 KEEPER = (1 << 62) - 1  # and a copy that is there only to end what is left, as that of the pristine state does too
@@ -88,6 +90,7 @@ class Parking:
         self._newest: int | None = None  # the request after which the last copy was made
         self._moves = False  # that state may have changed since
         self.guarded = False  # there is a copy that ends what is left
+        self._session = os.getppid()
         self._captured = {stream: _identity(stream) for stream in (1, 2)}
 
     def after_answer(self, number: int, elapsed: float) -> None:
@@ -213,13 +216,13 @@ class Parking:
             _let_go([self._fd[name] for name in ("requests", "answers", "life")])
             channel, far_end = socketpair(AF_UNIX, SOCK_SEQPACKET)
             report = REPORT.pack(number, os.getpid(), self._lost_threads, self._moves)
-            reports = socket(fileno=self._fd["reports"])
+            reports = socket(AF_UNIX, SOCK_SEQPACKET, 0, self._fd["reports"])
             reports.sendmsg([report], [(SOL_SOCKET, SCM_RIGHTS, _FD.pack(far_end.fileno()))])
             reports.detach()
             far_end.close()
             while True:
                 role, mark, files = _receive(channel)
-                if not role and number in (KEEPER, PRISTINE):
+                if not role and number in (KEEPER, PRISTINE) and self._has_lost_session():
                     _kill_marked()
                 if not files:
                     os._exit(0)
@@ -234,6 +237,15 @@ class Parking:
             self._resume(role)
         except BaseException:  # whatever it is: this copy must not go on as a second live worker
             os._exit(1)
+
+    def _has_lost_session(self) -> bool:
+        """Whether our channel has ended because the session has, and not because it has let go of us."""
+        deadline = perf_counter() + LOSS_SECONDS
+        while os.getppid() == self._session:  # the system closes a process's files before it hands on its children
+            if perf_counter() > deadline:
+                return False
+            sleep(0.001)
+        return True
 
     def _take_files(self, files: list[int]) -> None:
         *private, out, err = files
