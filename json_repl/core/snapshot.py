@@ -354,7 +354,10 @@ def _let_go(fds: list[int]) -> None:
     dead, other_end = socketpair()
     other_end.close()
     for fd in fds:
-        os.dup2(dead.fileno(), fd, inheritable=os.get_inheritable(fd))
+        try:
+            os.dup2(dead.fileno(), fd, inheritable=os.get_inheritable(fd))
+        except OSError:  # user code has closed it
+            continue
     dead.close()
 
 
