@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 WORKER_FILE = os.path.join(HOME, "subprocess_worker.py")
 STACKS_SECONDS = 0.005  # for all stacks to be written before the code is interrupted
 GRACE_SECONDS = 1.0  # for interrupted code to end by itself
-_READ_BYTES = 1 << 20
-_FULL_READ = 1 << 16
+_READ_BYTES = 1 << 16  # as much as a pipe holds; room for more costs a page fault each time
 FOLLOW_SECONDS = 0.002  # between two looks at output that is streamed
 _PATIENCE = 0.002  # seconds that bytes may lie in a pipe of a busy worker before we take them instead of it
 _MOST_STACK_BYTES = 100_000
@@ -74,7 +73,7 @@ class WorkerLink:
         self._unsent = bytearray()
         self.closed = False
         self._follows = False
-        self._ending = False
+        self._ending = self._abandoned = False
         self._stacks_read = 0
         self._start(beget)
         self._output = OutputReader(self._page)
@@ -179,6 +178,7 @@ class WorkerLink:
         self._on_output = lambda owner, pieces: None
         self._on_end = lambda link, end: ended()
         self.reports.on_snapshot = Snapshot.close
+        self._abandoned = True
         self.kill()
 
     def collect(self) -> None:
@@ -275,10 +275,15 @@ class WorkerLink:
             if code is not None:
                 self._read()
             self._collect_the_rest()
-            self.reports.read_last()
+            if self._abandoned:
+                self.reports.read()
+            else:
+                self.reports.read_last()
             usage = self.process.usage if self.process is not None else (0.0, 0)
             has_begun = self._output.begun() >= self.busy
             end = End(code, self.busy, has_begun, self.stacks(), usage[0] - self._output.cpu_before(), usage[1])
+            if self.process is None:
+                end.text = "could not be made of its copy"
             self._close()
             self._on_end(self, end)
 
@@ -308,6 +313,8 @@ class WorkerLink:
                 data = os.read(self._answers, _READ_BYTES)
                 if not data:
                     self._loop.forget(self._answers)  # its end; that of the process is told by its own file
+                    if self.process is None:  # it was to be made from a copy, which could not
+                        self._finish(None)
                     return
                 for kind, payload in self._frames.feed(data):
                     if kind == wire.OUTPUT:
@@ -316,7 +323,7 @@ class WorkerLink:
                         self._follow_on()
                     else:
                         self._on_frame(kind, payload)
-                if len(data) < _FULL_READ:
+                if len(data) < _READ_BYTES:
                     return
         except BlockingIOError:
             return

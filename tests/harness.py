@@ -245,21 +245,34 @@ class Shared:
 class Lasting:
     """One session for many cases that do not mind each other's state; a new one where a case has ended it."""
 
-    def __init__(self, backend: str) -> None:
+    def __init__(self, backend: str, **options: Any) -> None:
         self._backend = backend
+        self._options = options
         self._session: Session | None = None
 
     def session(self) -> Session:
         """The session."""
         if self._session is None or self._session.process.poll() is not None:
             self.end()
-            self._session = Session(self._backend)
+            self._session = Session(self._backend, **self._options)
         return self._session
 
     def end(self) -> None:
         """End the session."""
         if self._session is not None:
             self._session.end()
+
+
+def impatient(env: dict[str, str], boot_seconds: float = 20) -> dict[str, Any]:
+    """How to start a session that waits less long for what hangs: options of `Session`."""
+    start = (
+        f"import sys; sys.path.insert(0, {str(HOME)!r})\n"
+        "import json_repl_session\nfrom json_repl import supply, worker_link\n"
+        "assert worker_link.GRACE_SECONDS and supply.BOOT_SECONDS\n"
+        f"worker_link.GRACE_SECONDS, supply.BOOT_SECONDS = 0.2, {boot_seconds}\n"
+        "json_repl_session.main()"
+    )
+    return {"command": [sys.executable, "-c", start], "env": env}
 
 
 def wait_until(condition: Callable[[], Any], bound: float = BOUND) -> Any:

@@ -17,14 +17,15 @@ import stat
 import struct
 import sys
 from _socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
-from time import perf_counter, process_time
+from time import perf_counter, process_time, sleep
 
-from json_repl.core import forks, wire
-from json_repl.core.imports import keep
+from json_repl.core import forks, log, wire
+from json_repl.core.imports import keep, ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 # `_signal` and not `signal`, whose functions look up their own module.
 os, fcntl, stat, signal = keep(os), keep(fcntl), keep(stat), keep(_signal)
@@ -38,6 +39,8 @@ IDLE_FACTOR = 3  # ... or the session has been idle for so many times its cost
 # request; or nothing, but to end.
 SUCCESSOR, CLONE, TRIAL, BYE = b"successor", b"clone", b"trial", b"bye"
 
+LOSS_SECONDS = 1.0  # for the end of a session to be seen by its keeper
+
 PRISTINE = 0  # instead of a request's number: the state before the first one
 KEEPER = (1 << 62) - 1  # and a copy that is there only to end what is left, as that of the pristine state does too
 MARK = "JSON_REPL_WORKER"  # in the environment of all that a worker starts: "<session's process>.<which session>"
@@ -48,6 +51,7 @@ _FD = struct.Struct("<i")
 _HANDED = len(wire.CHILD_FDS) + 2  # files that come with a role: ours, and fd 1 and 2
 _HARMLESS_DEVICES = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}  # null, zero, full, random, urandom
 
+_QUIET = ("ignore", None, DeprecationWarning, None, 0)  # as in `warnings.filters`
 _ALL_SIGNALS = signal.valid_signals()
 _modules = sys.modules
 _mark = os.environ.get(MARK, "")  # what this process wears now
@@ -86,6 +90,7 @@ class Parking:
         self._newest: int | None = None  # the request after which the last copy was made
         self._moves = False  # that state may have changed since
         self.guarded = False  # there is a copy that ends what is left
+        self._session = os.getppid()
         self._captured = {stream: _identity(stream) for stream in (1, 2)}
 
     def after_answer(self, number: int, elapsed: float) -> None:
@@ -134,7 +139,9 @@ class Parking:
         random = _modules.get("random")
         random = random if hasattr(random, "getstate") else None  # and not a module of the user's
         self._lost_threads = _count_threads() - 1
-        self._moves = len(os.listdir("/proc/self/task")) > 1 or self._has_tasks()
+        if _count_tasks() > self._lost_threads + 1:
+            _end_pools()
+        self._moves = _count_tasks() > 1 or self._has_tasks()
         dice = random.getstate() if random is not None else None
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         try:
@@ -158,6 +165,7 @@ class Parking:
         # The new process is nobody's child here: user code can neither wait for it nor see it. It becomes a child of
         # the session, which adopts orphans.
         forks.by_us = True
+        quiet = _keep_quiet()
         try:
             child = os.fork()
             if child == 0:
@@ -173,6 +181,8 @@ class Parking:
             return FAILED
         finally:
             forks.by_us = False
+            if quiet is not None:
+                quiet.remove(_QUIET)
         status = 0
         try:
             _, status = os.waitpid(child, 0)
@@ -206,13 +216,13 @@ class Parking:
             _let_go([self._fd[name] for name in ("requests", "answers", "life")])
             channel, far_end = socketpair(AF_UNIX, SOCK_SEQPACKET)
             report = REPORT.pack(number, os.getpid(), self._lost_threads, self._moves)
-            reports = socket(fileno=self._fd["reports"])
+            reports = socket(AF_UNIX, SOCK_SEQPACKET, 0, self._fd["reports"])
             reports.sendmsg([report], [(SOL_SOCKET, SCM_RIGHTS, _FD.pack(far_end.fileno()))])
             reports.detach()
             far_end.close()
             while True:
                 role, mark, files = _receive(channel)
-                if not role and number in (KEEPER, PRISTINE):
+                if not role and number in (KEEPER, PRISTINE) and self._has_lost_session():
                     _kill_marked()
                 if not files:
                     os._exit(0)
@@ -227,6 +237,15 @@ class Parking:
             self._resume(role)
         except BaseException:  # whatever it is: this copy must not go on as a second live worker
             os._exit(1)
+
+    def _has_lost_session(self) -> bool:
+        """Whether our channel has ended because the session has, and not because it has let go of us."""
+        deadline = perf_counter() + LOSS_SECONDS
+        while os.getppid() == self._session:  # the system closes a process's files before it hands on its children
+            if perf_counter() > deadline:
+                return False
+            sleep(0.001)
+        return True
 
     def _take_files(self, files: list[int]) -> None:
         *private, out, err = files
@@ -245,6 +264,18 @@ def is_possible() -> bool:
     return hasattr(os, "fork") and sys.platform.startswith("linux")
 
 
+def _keep_quiet() -> list[Any] | None:
+    """Where Python would warn the user that a process with threads forks: its filters, with one of ours at their head.
+
+    From 3.12 on it does, as the child may deadlock; ours runs no code of the user's before it is a worker.
+    """
+    filters = getattr(_modules.get("warnings"), "filters", None)
+    if sys.version_info < (3, 12) or type(filters) is not list:
+        return None
+    filters.insert(0, _QUIET)
+    return filters
+
+
 def _swallow_sigchld() -> None:
     # All signals are blocked here. The one of our own child is taken away, unless a child of the user's has ended too.
     try:
@@ -253,6 +284,19 @@ def _swallow_sigchld() -> None:
     except ChildProcessError:
         pass
     signal.sigtimedwait({signal.SIGCHLD}, 0)
+
+
+def _count_tasks() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def _end_pools() -> None:
+    try:
+        with ours():
+            from json_repl.core import openmp
+        openmp.pause()
+    except Exception as error:  # then a copy may hang, and is given up for an older one
+        log.warning(f"threads of OpenMP cannot be ended before a snapshot: {error!r}")
 
 
 def _count_threads() -> int:
@@ -310,7 +354,10 @@ def _let_go(fds: list[int]) -> None:
     dead, other_end = socketpair()
     other_end.close()
     for fd in fds:
-        os.dup2(dead.fileno(), fd, inheritable=os.get_inheritable(fd))
+        try:
+            os.dup2(dead.fileno(), fd, inheritable=os.get_inheritable(fd))
+        except OSError:  # user code has closed it
+            continue
     dead.close()
 
 
