@@ -24,19 +24,25 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 1 << 20  # of each stream that an answer holds, by default
 NAMES = {"stdout": STDOUT, "stderr": STDERR}
+_LONGEST_CHARACTER = 4  # bytes
 _new_decoder = getincrementaldecoder("utf-8")
 
 
 class Spool:
-    """A file that ends with its session: for what is too much to be held."""
+    """Files that end with their session, one for each stream: for what is too much to be held."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] | None = None
-        self._size = 0
+        self.files = {stream: _File() for stream in (STDOUT, STDERR)}
 
-    def write(self, data: bytes) -> tuple[int, int]:
-        """Add to the end; returns where it stands there, and how many bytes could be written."""
-        start, written = self._size, 0
+
+class _File:
+    def __init__(self) -> None:
+        self.size = 0
+        self._file: IO[bytes] | None = None
+
+    def write(self, data: bytes) -> int:
+        """Add to the end; returns how many bytes could be written."""
+        written = 0
         try:
             if self._file is None:
                 with ours():
@@ -46,35 +52,32 @@ class Spool:
                 written += self._file.write(data[written:])
         except OSError as error:  # no room: the answer has its head and tail all the same
             log.warning(f"output cannot be kept in a file: {error.strerror}")
-        self._size += written
-        return start, written
+        self.size += written
+        return written
 
     def read(self, start: int, size: int) -> bytes:
         """What stands there."""
-        assert self._file is not None
+        if self._file is None:
+            return b""
         self._file.seek(start)
         data = self._file.read(size) or b""
-        self._file.seek(self._size)
+        self._file.seek(self.size)
         return data
 
 
 class _Text:
-    """One stream: all of it, or, from `most` bytes on, its head and tail, and the whole in the spool."""
+    """One stream: all of it, or, from `most` bytes on, its head and tail, and the whole in a file."""
 
-    def __init__(self, most: int, spool: Spool) -> None:
+    def __init__(self, most: int, file: _File) -> None:
         self.total = 0
-        self._most, self._spool = most, spool
+        self.lost = 0  # what found no room in the file, from where that began
+        self._most, self._file = most, file
         self._head, self._tail = bytearray(), bytearray()
-        self._places: list[tuple[int, int, int]] = []  # offset in the stream, place in the spool, length
-        self._spooled = 0
+        self._place = 0  # in the file
 
     @property
     def is_spooled(self) -> bool:
         return self.total > self._most
-
-    @property
-    def lost(self) -> int:
-        return self.total - self._spooled if self.is_spooled else 0
 
     def add(self, data: bytes) -> None:
         was_spooled = self.is_spooled
@@ -86,7 +89,8 @@ class _Text:
         if not was_spooled:
             data = bytes(self._head) + data
             self._head[:] = data[:half]
-        self._keep(data)
+            self._place = self._file.size
+        self.lost += len(data) - (0 if self.lost else self._file.write(data))
         self._tail += data if was_spooled else data[half:]
         if len(self._tail) > self._most:
             del self._tail[: len(self._tail) - (self._most - half)]
@@ -94,34 +98,31 @@ class _Text:
     def text(self) -> str:
         if not self.is_spooled:
             return self._head.decode("utf-8", "replace")
+        head, rest = _decode_whole(bytes(self._head))
         tail = self._tail[max(0, len(self._tail) - (self._most - len(self._head))) :]
-        missing = self.total - len(self._head) - len(tail)
-        note = f"\n[... {missing} bytes are left out here; output/read gives them ...]\n"
-        return self._head.decode("utf-8", "replace") + note + tail.decode("utf-8", "replace")
+        for _ in range(_LONGEST_CHARACTER - 1):
+            if tail and tail[0] & 0xC0 == 0x80:  # within a character
+                del tail[0]
+        missing = self.total - len(self._head) + rest - len(tail)
+        gives = "what found room on the disk" if self.lost else "them"
+        note = f"\n[... {missing} bytes are left out here; output/read gives {gives} ...]\n"
+        return head + note + tail.decode("utf-8", "replace")
 
     def read(self, offset: int, limit: int) -> bytes:
         if not self.is_spooled:
             return bytes(self._head[offset : offset + limit])
-        parts = []
-        for start, place, length in self._places:
-            first, last = max(offset, start), min(offset + limit, start + length)
-            if first < last:
-                parts.append(self._spool.read(place + first - start, last - first))
-        return b"".join(parts)
+        return self._file.read(self._place + offset, max(0, min(limit, self.total - self.lost - offset)))
 
     def release(self) -> None:
         self._head.clear()
         self._tail.clear()
 
-    def _keep(self, data: bytes) -> None:
-        place, written = self._spool.write(data)
-        start = self._spooled
-        if self._places and sum(self._places[-1][1:]) == place and sum(self._places[-1][::2]) == start:
-            last, at, length = self._places.pop()
-            self._places.append((last, at, length + written))
-        elif written:
-            self._places.append((start, place, written))
-        self._spooled += written
+
+def _decode_whole(data: bytes) -> tuple[str, int]:
+    """The text of `data` without the character that it ends within, and how many bytes of that there are."""
+    decoder = _new_decoder("replace")
+    text = decoder.decode(data)
+    return text, len(decoder.getstate()[0])
 
 
 class Printed:
@@ -131,6 +132,7 @@ class Printed:
         self.listener = listener
         self._most, self._spool = most, spool
         self._texts = self._new_texts()
+        self._ended = False
 
     def add(self, pieces: list[tuple[int, bytes]]) -> None:
         """Take what was printed, e.g. ``[(STDOUT, b"hello\n")]``."""
@@ -157,20 +159,18 @@ class Printed:
     def read(self, stream: str, offset: int, limit: int) -> dict[str, object]:
         """Any part of a stream, cut between characters: the result of ``output/read``."""
         found = self._texts[NAMES[stream]]
-        data = found.read(offset, limit)
-        at_end = offset + len(data) >= found.total - found.lost
-        decoder = _new_decoder("replace")
-        text = decoder.decode(data, at_end)
-        rest = len(decoder.getstate()[0])
-        end = offset + len(data) - (rest if rest < len(data) else 0)
-        told = {"text": text, "offset": offset, "next_offset": end, "eof": at_end}
+        data = found.read(offset, limit and max(limit, _LONGEST_CHARACTER))
+        at_end = self._ended and offset + len(data) >= found.total - found.lost
+        text, rest = (data.decode("utf-8", "replace"), 0) if at_end else _decode_whole(data)
+        told = {"text": text, "offset": offset, "next_offset": offset + len(data) - rest, "eof": at_end}
         return {**told, "total_bytes": found.total, "lost_bytes": found.lost}
 
-    def release(self) -> None:
-        """The answer has left: of a stream that the spool has, nothing need be held."""
+    def end(self) -> None:
+        """No more comes, and the answer has left: of a stream that the spool has, nothing need be held."""
+        self._ended = True
         for text in self._texts.values():
             if text.is_spooled:
                 text.release()
 
     def _new_texts(self) -> dict[int, _Text]:
-        return {stream: _Text(self._most, self._spool) for stream in (STDOUT, STDERR)}
+        return {stream: _Text(self._most, self._spool.files[stream]) for stream in (STDOUT, STDERR)}

@@ -101,7 +101,7 @@ while count < 1500:
 signal.setitimer(signal.ITIMER_REAL, 0)
 lines, next(numbers)
 """
-    answer = session.run(code, timeout=25)
+    answer = session.run(code, timeout=25, max_output_bytes=1 << 30)
     assert answer["status"] == "ok", answer["stderr"]
     lines, count = eval(answer["result"])
     assert answer["stdout"].split() == [f"[{n}]" for n in range(1, lines + 1)]

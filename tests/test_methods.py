@@ -13,8 +13,11 @@ from harness import Session, Shared, wait_until
 
 from json_repl.parent.methods import METHODS
 
-CONTROL = {"ping", "status", "describe", "interrupt"}
+CONTROL = {"ping", "status", "describe", "interrupt", "wait", "output/read"}
 ORDERED = {"execute", "variables", "history", "reset", "restart", "shutdown"}
+
+
+REQUIRED = {"execute": {"code": "1"}, "wait": {"execution_id": "e1"}, "output/read": {"execution_id": "e1"}}
 
 
 @pytest.fixture(scope="module", params=["local", "worker"])
@@ -69,7 +72,7 @@ CASES = [
 
 @pytest.mark.parametrize(("method", "param", "value"), CASES)
 def test_a_param_of_the_wrong_kind_is_named_in_the_error(shared: Shared, method: str, param: str, value: Any) -> None:
-    code = {"code": "1"} if method == "execute" else {}
+    code = REQUIRED.get(method, {})
     answer = shared.ask(method, **{**code, param: value})
     assert answer["error"]["code"] == -32602
     assert repr(param) in answer["error"]["message"] and method in answer["error"]["message"]
@@ -82,7 +85,7 @@ def test_a_number_beyond_all_floats_is_no_number_of_seconds(shared: Shared) -> N
 
 @pytest.mark.parametrize("method", sorted(CONTROL | ORDERED))
 def test_an_unknown_param_is_refused_with_those_that_there_are(shared: Shared, method: str) -> None:
-    code = {"code": "1"} if method == "execute" else {}
+    code = REQUIRED.get(method, {})
     error = shared.ask(method, bogus=1, **code)["error"]
     assert error["code"] == -32602
     assert "'bogus'" in error["message"] and "session_id" in error["message"]
@@ -90,7 +93,7 @@ def test_an_unknown_param_is_refused_with_those_that_there_are(shared: Shared, m
 
 @pytest.mark.parametrize("method", sorted(CONTROL | ORDERED))
 def test_an_unknown_session_is_an_error_of_its_own(shared: Shared, method: str) -> None:
-    code = {"code": "1"} if method == "execute" else {}
+    code = REQUIRED.get(method, {})
     assert shared.ask(method, session_id="nobody", **code)["error"]["code"] == -32011
 
 
@@ -137,7 +140,8 @@ def test_control_methods_are_answered_while_code_runs(busy: Session) -> None:
     busy.send({"id": 8, "code": "kept + 1"})
     assert busy.ask("status", id=1)["queued"] == 1
     interrupted = busy.ask("interrupt")
-    assert interrupted == {"interrupted": True, "execution_id": status["running"]["execution_id"]}
+    running = status["running"]["execution_id"]
+    assert interrupted == {"interrupted": True, "cancelled": False, "execution_id": running}
     ended, following = busy.read(), busy.read()
     assert (ended["id"], ended["reason"]) == (7, "interrupted")
     assert (following["id"], following["result"]) == (8, "2")
@@ -161,7 +165,8 @@ def test_a_notification_can_interrupt_what_runs(busy: Session, cancel: dict[str,
 
 
 def test_an_interrupt_for_something_else_touches_nothing(busy: Session) -> None:
-    assert busy.ask("interrupt", execution_id="e1") == {"interrupted": False, "execution_id": "e1"}
+    nothing = {"interrupted": False, "cancelled": False, "execution_id": "e1"}
+    assert busy.ask("interrupt", execution_id="e1") == nothing
     assert busy.ask("interrupt", request_id="7")["interrupted"] is False
     assert busy.ask("status")["state"] == "busy"
     assert busy.ask("interrupt", request_id=7)["interrupted"] is True

@@ -112,7 +112,7 @@ def test_large_output_is_complete(shared: Shared, name: str, size: int) -> None:
     # In local nobody can empty the pipe of 256 KiB while C code holds the interpreter's lock.
     if "holds" in name and size > 200_000 and shared.backend == "local":
         pytest.skip("only a worker takes as much from code that holds the interpreter's lock")
-    answer = shared.run(textwrap.dedent(BIG[name].format(size, size)))
+    answer = shared.run(textwrap.dedent(BIG[name].format(size, size)), max_output_bytes=size)
     if name == "the result":
         assert len(answer["result"]) == size
     elif name == "an exception":
@@ -123,7 +123,8 @@ def test_large_output_is_complete(shared: Shared, name: str, size: int) -> None:
 
 
 def test_a_string_of_50_megabytes_is_complete(shared: Shared) -> None:
-    assert len(shared.run("print('é' * 25_000_000, end='')")["stdout"]) == 25_000_000
+    answer = shared.run("print('é' * 25_000_000, end='')", max_output_bytes=50_000_000)
+    assert len(answer["stdout"]) == 25_000_000
 
 
 def test_100_000_lines_are_complete_and_in_order(shared: Shared) -> None:

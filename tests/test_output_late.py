@@ -107,7 +107,7 @@ threading.Thread(target=speak, daemon=True).start()
 
 def test_a_child_that_floods_between_requests_loses_nothing(session: Session) -> None:
     answers = [
-        session.run(code)
+        session.run(code, max_output_bytes=3_000_000)
         for code in (
             "import subprocess; child = subprocess.Popen(['head', '-c', '3000000', '/dev/zero'])",
             "child.wait()",

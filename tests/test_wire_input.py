@@ -196,7 +196,7 @@ def test_a_line_past_the_bound_is_skipped_with_one_error(
 
 
 def test_an_answer_of_50_mb_arrives_whole(shared: Shared) -> None:
-    (line,) = shared.exchange(b'{"code":"print(\'x\' * 50_000_000)"}\n')
+    (line,) = shared.exchange(b'{"code":"print(\'x\' * 50_000_000)","max_output_bytes":60000000}\n')
     assert json.loads(line)["stdout"] == "x" * 50_000_000 + "\n"
 
 

@@ -78,12 +78,12 @@ def make_cancelled(session: Session) -> dict[str, object]:
 
 
 def make_running(session: Session) -> dict[str, object]:
-    """What an answer says of an execution that goes on: its output so far."""
+    """What an answer says of an execution that goes on: its output as far as it was collected."""
     assert session.running is not None
     execution_id = str(session.running["execution_id"])
     outcome = Outcome()
     outcome.backend = "local" if session.local is not None and session.local.number else "worker"
-    outcome.take_output(session.output_so_far(execution_id))
+    outcome.take_output(session.output_so_far())
     outcome.elapsed_ms = (time() - float(str(session.running["since"]))) * 1000
     answer: dict[str, Any] = make_answer(session, outcome, execution_id)
     answer["status"] = answer["debug_info"]["execution"] = ends.RUNNING

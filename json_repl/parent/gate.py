@@ -78,13 +78,14 @@ class Gate:
         self.late = False
         self._number = number
         self._main_thread = get_ident()
-        if not _HAS_EPOLL:
-            return
         with self._lock:
             self._open = True
+            if not _HAS_EPOLL:
+                return
             self._outer.modify(self._inner, _EPOLLIN)
             if timeout:
                 self._next_interrupt = monotonic() + timeout
+            if timeout or self._calls:
                 write(self._wake_write, b"!")
 
     def call_in(self, seconds: float, call: Callable[[], None]) -> bool:
@@ -96,20 +97,25 @@ class Gate:
         return True
 
     def exclusively(self, call: Callable[[], None]) -> None:
-        """Call while nothing of the other thread happens. Signals wait, as their handlers raise."""
-        mask = pthread_sigmask(SIG_BLOCK, _ALL_SIGNALS)  # raises now what was to be raised
+        """Call while nothing of the other thread happens; not at all while no user code runs, which is our time.
+
+        Signals wait, as their handlers raise.
+        """
+        mask = pthread_sigmask(SIG_BLOCK, ())  # in a call of its own, as each may raise what was to be raised
         try:
+            pthread_sigmask(SIG_BLOCK, _ALL_SIGNALS)
             with self._lock:
-                call()
+                if self._open:
+                    call()
         finally:
             pthread_sigmask(SIG_SETMASK, mask)
 
     def close(self) -> None:
         """User code runs no more. Nothing of the other thread happens after this."""
-        if not _HAS_EPOLL:
-            return
         with self._lock:
             self._open = False
+            if not _HAS_EPOLL:
+                return
             self._next_interrupt = None
             self._calls.clear()
             if self._quiet is not None:
@@ -173,6 +179,8 @@ class Gate:
         self._stopped.release()
 
     def _patience(self) -> float:
+        if not self._open:
+            return -1.0
         moments = [moment for moment, _ in [*self._calls]]
         if self._next_interrupt is not None:
             moments.append(self._next_interrupt)

@@ -153,9 +153,10 @@ def _input_reply(
     Param("execution_id", "string", "Of which.", REQUIRED),
     Param("stream", "string", "Which stream.", "stdout", ("stdout", "stderr")),
     Param("offset", "count", "From which byte on.", 0),
-    Param("limit", "count", "How many bytes at most.", 1 << 20),
+    Param("limit", "count", "How many bytes at most, but for the one character that there is always.", 1 << 20),
     control=True,
-    result="`{text, offset, next_offset, eof, total_bytes, lost_bytes}`; `lost_bytes` found no room on the disk",
+    result="`{text, offset, next_offset, eof, total_bytes, lost_bytes}`; `eof` is true at the end of what has ended, "
+    "`lost_bytes` at the end found no room on the disk",
 )
 def _read_output(
     server: Server, session: Session, execution_id: str, stream: str, offset: int, limit: int
@@ -244,7 +245,10 @@ def _execute(
         params["timeout"] = params["timeout"] or 0
         take = server.patience(session).bounded(wait, done)
     ask = server.asker(session) if allow_stdin else None
-    server.execute(session=session, done=take, ask=ask, write=server.write if stream else None, **params)
+    try:
+        server.execute(session=session, done=take, ask=ask, write=server.write if stream else None, **params)
+    except RpcError as error:
+        take(error)
 
 
 @_method(

@@ -90,18 +90,22 @@ class Session:
     def forget_output(self, execution_id: str, *, truncated: bool) -> None:
         """An execution has ended: its answer holds all it printed, if it is not truncated."""
         if truncated:
-            self._outputs[execution_id].release()
+            self._outputs[execution_id].end()
         else:
             del self._outputs[execution_id]
 
-    def output_so_far(self, execution_id: str) -> Printed:
-        """The output of an execution that runs, or has printed too much for its answer."""
-        if self.running is not None and self.running["execution_id"] == execution_id:
+    def collect(self) -> None:
+        """Take what was printed until now by the execution that runs. It may be over then: its answer is taken too."""
+        if self.running is not None:
             if self.local is not None and self.local.number:
                 self.local.collect()
             elif self.worker is not None:
                 self.worker.collect()
-        return self._outputs[execution_id]
+
+    def output_so_far(self) -> Printed:
+        """What was collected from the execution that runs."""
+        assert self.running is not None
+        return self._outputs[str(self.running["execution_id"])]
 
     def read_output(self, execution_id: str, stream: str, offset: int, limit: int) -> dict[str, object]:
         """A part of what an execution prints, or has printed.
@@ -109,9 +113,10 @@ class Session:
         Raises:
             InvalidParams: nothing is held of it.
         """
+        self.collect()
         if execution_id not in self._outputs:
             raise InvalidParams(f"there is no more output of {execution_id!r} than its answer holds.")
-        return self.output_so_far(execution_id).read(stream, offset, limit)
+        return self._outputs[execution_id].read(stream, offset, limit)
 
     def answer_input(self, text: str | None) -> bool:
         """Give code that waits for its client a line, or, with None, the end of input; False if none waits."""

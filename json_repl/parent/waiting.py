@@ -41,6 +41,8 @@ class Patience:
         answered: list[str] = []
 
         def give_up() -> None:
+            if not answered:
+                self._session.collect()
             if not answered and self._session.running is not None:
                 execution_id = str(self._session.running["execution_id"])
                 answered.append(execution_id)
@@ -72,6 +74,8 @@ class Patience:
         self._waiting[execution_id].append(done)
 
         def give_up() -> None:
+            if done in self._waiting.get(execution_id, ()):
+                self._session.collect()
             if done in self._waiting.get(execution_id, ()):
                 self._waiting[execution_id].remove(done)
                 done(make_running(self._session))
