@@ -191,10 +191,6 @@ class WorkerManager:
             self._turn.always, self._turn.retries = False, 0
         return self._end_code(ends.INTERRUPTED) or self.interrupt()
 
-    def restart(self) -> None:
-        """End the worker and begin anew, with an empty namespace; a session that had fallen back has workers again."""
-        self.lineage.restart()
-
     def kill(self) -> None:
         """End the worker and all that it has started, at once, from within a signal's handler too."""
         if self.trial is not None:

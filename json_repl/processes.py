@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import signal
@@ -200,3 +201,18 @@ def psutil() -> Any:
         log.warning("psutil is not installed: what a worker has started is neither found nor ended")
         return None
     return psutil
+
+
+def memory_file(size: int) -> int:
+    """A file without a name, in memory where the system has that, which cannot change its size unless it is empty."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("json-repl", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    else:
+        with ours():
+            import tempfile
+        fd, name = tempfile.mkstemp()
+        os.unlink(name)
+    os.ftruncate(fd, size)
+    if size and hasattr(fcntl, "F_ADD_SEALS"):  # a page that its worker cut short would kill who reads it
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    return fd

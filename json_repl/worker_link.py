@@ -19,7 +19,7 @@ import signal
 from json_repl import processes
 from json_repl.core import log, wire
 from json_repl.core.errors import WireError, WorkerUnavailable
-from json_repl.core.imports import HOME, ours
+from json_repl.core.imports import HOME
 from json_repl.core.output import PAGE_BYTES, STDERR, STDOUT, OutputReader
 from json_repl.core.streams import PIPE_BYTES
 from json_repl.loop import WRITE, Loop
@@ -234,7 +234,7 @@ class WorkerLink:
         try:
             for _ in range(5):
                 ends += os.pipe()
-            page, self._stacks = _memory(PAGE_BYTES), _memory(0)
+            page, self._stacks = processes.memory_file(PAGE_BYTES), processes.memory_file(0)
             ends += [page, self._stacks]
             ends += make_channel()
             requests, self._requests, self._answers, answers, life, self._life, out_read, out, err_read, err = ends[:10]
@@ -317,12 +317,7 @@ class WorkerLink:
                         self._finish(None)
                     return
                 for kind, payload in self._frames.feed(data):
-                    if kind == wire.OUTPUT:
-                        self._deliver(*self._output.take(payload))
-                    elif kind == wire.NEWS:
-                        self._follow_on()
-                    else:
-                        self._on_frame(kind, payload)
+                    self._take(kind, payload)
                 if len(data) < _READ_BYTES:
                     return
         except BlockingIOError:
@@ -332,6 +327,14 @@ class WorkerLink:
         except Exception as error:  # a bug of ours, which costs the worker and not the session
             log.warning(f"what a worker sent cannot be handled: {error!r}")
             self._garbage()
+
+    def _take(self, kind: int, payload: bytes) -> None:
+        if kind == wire.OUTPUT:
+            self._deliver(*self._output.take(payload))
+        elif kind == wire.NEWS:
+            self._follow_on()
+        else:
+            self._on_frame(kind, payload)
 
     def _garbage(self) -> None:
         if self.process is not None:
@@ -387,17 +390,3 @@ class WorkerLink:
 def _close_all(fds: list[int]) -> None:
     for fd in fds:
         os.close(fd)
-
-
-def _memory(size: int) -> int:
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("json-repl", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    else:
-        with ours():
-            import tempfile
-        fd, name = tempfile.mkstemp()
-        os.unlink(name)
-    os.ftruncate(fd, size)
-    if size and hasattr(fcntl, "F_ADD_SEALS"):  # a page that its worker cut short would kill who reads it
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-    return fd

@@ -97,7 +97,7 @@ class Sessions:
         """Empty a session's namespaces, and have its worker anew."""
         _reset_local(session)
         if session.worker is not None:
-            session.worker.restart()
+            session.worker.lineage.restart()
         done({"epoch": session.whole_epoch()})
 
     def roll_back(self, session: Session, to: str | float | None, steps: int | None, done: Done) -> None:
