@@ -45,7 +45,7 @@ from json_repl.core.surroundings import Surroundings
 from json_repl.core.toolbox import make_toolbox, refuse_input
 
 _LARGEST_WRITE = 1 << 17  # bytes that one frame of output can have, and some more
-_LARGEST_READ = 1 << 20
+_LARGEST_READ = 1 << 16
 _read, _loads = os.read, marshal.loads  # user code may spoil the modules
 
 

@@ -317,13 +317,14 @@ class WorkerManager:
         turn, link = self._turn, self.lineage.link
         assert turn is not None and link is not None
         link.busy = 0
-        self.lineage.note_served()
         if turn.killed_for == ends.TIMEOUT:
             is_timeout(outcome, turn, link.stacks())
         if outcome.reason is not None and turn.undoes_to is not None:
+            self.lineage.note_served()
             self.lineage.undo(turn.undoes_to, lambda: self._end_turn(outcome))
             return
         self.lineage.past.add(turn.number, turn.execution_count, outcome)
+        self.lineage.note_served()
         if turn.killed_for == ends.TIMEOUT and turn.always:
             self._again_or_elsewhere(turn, "was interrupted when the time was over")
             self._proceed()

@@ -79,7 +79,8 @@ def markdown(report: Report) -> str:
     lines += ["", f"| row | system | median | p99 | to its floor | against {PEER} | goals |", "|---" * 7 + "|"]
     for entry in report.entries:
         floor = f"{entry.to_floor:.2f} {entry.floor}" if entry.to_floor else ""
-        peer = f"{entry.faster_than_peer:.1f} x faster" if entry.faster_than_peer else ""
+        better = "less" if entry.unit == "MiB" else "faster"
+        peer = f"{entry.faster_than_peer:.1f} x {better}" if entry.faster_than_peer else ""
         times = f"{quantity(entry.median, entry.unit)} | {quantity(entry.p99, entry.unit)}"
         lines.append(f"| {entry.row} | {entry.system} | {times} | {floor} | {peer} | {'; '.join(entry.goals)} |")
     if report.failures:
@@ -88,6 +89,8 @@ def markdown(report: Report) -> str:
 
 
 def quantity(value: float, unit: str) -> str:
+    if unit == "rate":
+        return f"{1 / value:,.0f}/s"
     if unit != "s":
         return f"{value:.1f} {unit}"
     for scale, name in ((1, "s"), (1e3, "ms")):

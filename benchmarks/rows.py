@@ -5,10 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from benchmarks.systems import BarePython, Floor, IPyKernel, Session, System
+from benchmarks.crowds import Clones, Several
+from benchmarks.systems import BarePython, Floor, IdlePython, IPyKernel, Session, System
 
 PEER = "ipykernel"
+
+HELD_100_MB = "held = bytes([1]) * (100 << 20); kept = 0"
+HELD_1_GB = "held = bytes([1]) * (1 << 30); kept = 0"
 
 SYSTEMS: dict[str, Callable[[], System]] = {
     "P": BarePython,
@@ -19,6 +24,14 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "worker, snapshots off": lambda: Session(
         "worker, snapshots off", USE_SUBPROCESS_WORKER="1", JSON_REPL_SNAPSHOTS="off"
     ),
+    "worker, snapshots always": lambda: Session(
+        "worker, snapshots always", USE_SUBPROCESS_WORKER="1", JSON_REPL_SNAPSHOTS="always"
+    ),
+    "idle python": IdlePython,
+    **{f"{size} at once": partial(lambda size: Clones(f"{size} at once", size), size) for size in (1, 2, 4)},
+    "20 clones of 100 MB": lambda: Clones("20 clones of 100 MB", 20, HELD_100_MB),
+    "20 sessions, empty": lambda: Several("20 sessions, empty", 20, "kept = 1"),
+    "20 sessions of 100 MB": lambda: Several("20 sessions of 100 MB", 20, HELD_100_MB),
     PEER: IPyKernel,
 }
 
@@ -42,7 +55,8 @@ class Row:
     blocks: int = 20
     samples_per_block: int = 50
     running: bool = True  # False: measure gets a system that has not been started
-    unit: str = "s"
+    setup: str = ""  # code that each system runs first
+    unit: str = "s"  # "rate": seconds for one, shown as how many in a second
 
     def systems(self) -> list[str]:
         """Floors first, each once."""

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import sys
+import time
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import report, rows, state_rows
 from benchmarks.report import Report, Samples
-from benchmarks.rows import PEER, ROWS, SYSTEMS, Row
+from benchmarks.rows import PEER, SYSTEMS, Row
 from benchmarks.systems import System, within
 
+ROWS = [*rows.ROWS, *state_rows.ROWS]
 LIMIT = 60  # seconds for one system to start, and for one of its blocks
 
 
 def main() -> int:
     options = parse()
     forget_python_settings()
-    made = Report(about(), [], [])
+    made = Report({**about(), "load before": load()}, [], [])
     for row in [ROWS[number - 1] for number in options.rows]:
         print(f"bench: {row.name} ...", file=sys.stderr)
         samples, failures = run(row, options.repeats or row.blocks)
         made.entries.extend(report.entries(row, samples))
         made.failures.extend(f"{row.name}: {system}: {reason}" for system, reason in failures.items())
+    made.about["load after"] = load()
     print(report.markdown(made))
     if options.json:
         options.json.write_text(report.dump(made), "utf-8")
@@ -62,6 +66,8 @@ def start(row: Row, system: System) -> list[float]:
     with within(LIMIT, f"the start of {system.name}"):
         if row.running:
             system.start()
+        if row.setup:
+            system.round_trip(row.setup)
         row.measure(system)
     return []
 
@@ -79,8 +85,8 @@ def forget_python_settings() -> None:
 
 def parse() -> argparse.Namespace:
     numbers = range(1, len(ROWS) + 1)
-    rows = "; ".join(f"{number}: {row.name}" for number, row in enumerate(ROWS, 1))
-    parser = argparse.ArgumentParser(prog="python3 dev.py bench", description=__doc__, epilog=f"rows: {rows}")
+    listing = "; ".join(f"{number}: {row.name}" for number, row in enumerate(ROWS, 1))
+    parser = argparse.ArgumentParser(prog="python3 dev.py bench", description=__doc__, epilog=f"rows: {listing}")
     parser.add_argument("--rows", type=int, choices=numbers, default=numbers, nargs="+", metavar="N", help="only these")
     parser.add_argument("--repeats", type=int, metavar="N", help="blocks a row, instead of its own number")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
@@ -96,14 +102,29 @@ def parse() -> argparse.Namespace:
 
 def about() -> dict[str, str]:
     """What the numbers depend on."""
-    facts = {"python": platform.python_version(), "system": f"{platform.system()} {platform.release()}"}
-    facts["processors"] = f"{os.cpu_count()}, load {os.getloadavg()[0]:.1f}"
+    facts = {"date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())}
+    facts["python"] = platform.python_version()
+    facts["system"] = f"{platform.system()} {platform.release()}"
+    facts["processors"] = f"{os.cpu_count()} x {processor()}"
     for package in (PEER, "orjson"):
         try:
             facts[package] = version(package)
         except PackageNotFoundError:
             facts[package] = f"not installed: the comparisons with {package} are missing"
     return facts
+
+
+def load() -> str:
+    """How many processes wanted to run, over the last 1 and 5 minutes."""
+    return "{:.1f}, {:.1f}".format(*os.getloadavg())
+
+
+def processor() -> str:
+    with contextlib.suppress(OSError):  # where there is no such file
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The systems that are measured, one small class each: start, round_trip, close.
+"""The systems that are measured, one small class each: start, round_trip, pids, close.
 
 A system that talks over a pipe is driven by os.read, os.write and orjson, so that the client costs the same for a
 session and for the floor under it.
@@ -6,12 +6,16 @@ session and for the floor under it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +45,14 @@ class System(ABC):
     @abstractmethod
     def close(self) -> None:
         """End every process of the system; harmless when there is none."""
+
+    def pids(self) -> list[int]:
+        """Its processes, without their children."""
+        return []
+
+    def break_down(self) -> None:
+        """Kill what runs the code, where the system can go on after that."""
+        return
 
 
 class BarePython(System):
@@ -92,6 +104,9 @@ class LineProcess(System):
             end(self.process)
             self.process = None
 
+    def pids(self) -> list[int]:
+        return [self.process.pid] if self.process is not None else []
+
 
 class Floor(LineProcess):
     """F or F2: echoes the very request a session would get."""
@@ -119,16 +134,46 @@ class Session(LineProcess):
 
     def round_trip(self, code: str) -> str:
         self.send(execute(code))
+        return self.take_output()
+
+    def take_output(self) -> str:
+        """What was printed, of the next answer to an `execute`."""
         answer = self.receive()
         if answer.get("result", {}).get("status") != "ok":
             raise ValueError(f"{self.name} answered {answer}")
         return str(answer["result"]["stdout"])
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """The result of any method."""
+        self.send(request(method, **params))
+        answer = self.receive()
+        if "result" not in answer:
+            raise ValueError(f"{self.name} answered {answer}")
+        return dict(answer["result"])
+
+    def break_down(self) -> None:
+        os.kill(self.call("status")["worker"]["pid"], signal.SIGKILL)
+
+
+class IdlePython(LineProcess):
+    """An interpreter that has said that it is there, and waits."""
+
+    def __init__(self) -> None:
+        super().__init__("idle python", [sys.executable, "-c", "print('{}', flush=True); open(0).read()"])
+
+    def start(self) -> None:
+        super().start()
+        self.receive()
+
+    def round_trip(self, code: str) -> str:
+        return ""
 
 
 class IPyKernel(System):
     """ipykernel through jupyter_client; an answer is complete at the kernel's reply and its idle message."""
 
     name = "ipykernel"
+    restarter: AutoRestart | None = None
 
     def start(self) -> None:
         from jupyter_client.manager import KernelManager
@@ -153,11 +198,33 @@ class IPyKernel(System):
             elif message["content"].get("execution_state") == "idle":
                 break
         reply = self.client.get_shell_msg(timeout=60)
+        while reply["parent_header"].get("msg_id") != request:  # those of `break_down`, which asks more than once
+            reply = self.client.get_shell_msg(timeout=60)
         if reply["content"]["status"] != "ok":
             raise ValueError(f"{self.name} answered {reply['content']}")
         return "".join(texts)
 
+    def pids(self) -> list[int]:
+        return [self.manager.provisioner.pid]
+
+    def break_down(self) -> None:
+        """Kill the kernel, and wait until another one answers, as a client has to that does not know when it will."""
+        if self.restarter is None:
+            self.restarter = AutoRestart(self.manager)
+        os.kill(self.manager.provisioner.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            self.client.kernel_info()
+            with contextlib.suppress(queue.Empty):
+                self.client.get_shell_msg(timeout=0.1)
+                self.client.get_iopub_msg(timeout=0.1)  # without this, output may be lost
+                return
+        raise TimeoutError(f"{self.name} was not restarted")
+
     def close(self) -> None:
+        if self.restarter is not None:
+            self.restarter.stop()
+            self.restarter = None
         if hasattr(self, "client"):
             self.client.stop_channels()
             self.manager.shutdown_kernel(now=True)
@@ -165,8 +232,34 @@ class IPyKernel(System):
             self.folder.cleanup()
 
 
-def execute(code: str) -> dict[str, Any]:
-    return {"jsonrpc": "2.0", "id": 1, "method": "execute", "params": {"code": code}}
+class AutoRestart:
+    """jupyter_client's own restarter, in a thread, as it needs a loop that turns."""
+
+    def __init__(self, manager: Any) -> None:
+        from jupyter_client.ioloop.restarter import IOLoopKernelRestarter
+
+        # The ports stay, for the client's sake, and the kernel may die as often as we like.
+        self._restarter = IOLoopKernelRestarter(
+            kernel_manager=manager, random_ports_until_alive=False, restart_limit=1_000_000
+        )
+        self._loop = asyncio.new_event_loop()
+        self._loop.call_soon(self._restarter.start)
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._restarter.stop)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+def execute(code: str, **params: Any) -> dict[str, Any]:
+    return request("execute", code=code, **params)
+
+
+def request(method: str, **params: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from time import time
 
 from json_repl import memory
@@ -26,6 +27,7 @@ class Past:
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
         self.requests: list[int] = []
+        shelf.place = lambda number: bisect(self.requests, number)  # not the number: requests that failed left holes
         self.loss: dict[str, object] = {}  # what the next answer tells of it
         # The first names of each state, how many there are, and its execution_count, e.g. {3: (["x", "y"], 2, 3)}.
         self._states: dict[int, tuple[list[str], int, int]] = {}

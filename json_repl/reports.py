@@ -56,7 +56,7 @@ class Reports:
 
     def read(self) -> bool:
         """Take what is there; whether more can come."""
-        reports = socket(fileno=self.fd)
+        reports = socket(AF_UNIX, SOCK_SEQPACKET, 0, self.fd)
         try:
             while True:
                 report, ancillary, _, _ = reports.recvmsg(REPORT.size, CMSG_SPACE(4), MSG_CMSG_CLOEXEC)

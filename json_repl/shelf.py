@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from _socket import SCM_RIGHTS, SOL_SOCKET, socket
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket
 from time import time
 
 from json_repl import processes
@@ -62,7 +62,7 @@ class Snapshot:
         Raises:
             OSError: the copy has ended.
         """
-        channel = socket(fileno=self.channel)
+        channel = socket(AF_UNIX, SOCK_SEQPACKET, 0, self.channel)
         try:
             packed = b"".join(file.to_bytes(4, "little") for file in files)
             channel.sendmsg([role + b" " + mark.encode()], [(SOL_SOCKET, SCM_RIGHTS, packed)])
@@ -70,7 +70,7 @@ class Snapshot:
             channel.detach()
 
     def _dismiss(self) -> None:
-        channel = socket(fileno=self.channel)
+        channel = socket(AF_UNIX, SOCK_SEQPACKET, 0, self.channel)
         try:
             channel.send(BYE)
         except OSError:  # it has ended
@@ -84,6 +84,7 @@ class Shelf:
 
     def __init__(self, loop: Loop, keep: int) -> None:
         self.on_gone: Callable[[Snapshot], None] = lambda snapshot: None  # one has ended that nobody has let go of
+        self.place: Callable[[int], int] = int  # of a request in the order of those that count
         self._loop = loop
         self._keep = max(keep, 1)
         self._snapshots: dict[int, Snapshot] = {}  # by number; a busy machine has them come in any order
@@ -177,16 +178,16 @@ class Shelf:
         return len(self._snapshots) - (0 in self._snapshots)
 
     def _least_missed(self) -> int:
-        # Spacing grows with age: the one goes whose neighbours lie closest together for how old they are.
+        # Spacing grows with age: the one goes whose neighbours lie closest together for how old they are. The newest
+        # stays, and the one before it too, where there are others: one step back is what is wanted most often.
         numbers = sorted(number for number in self._snapshots if number)
-        newest = numbers[-1]
-        candidates = range(len(numbers) - 1)
+        places = [self.place(number) for number in numbers]
 
-        def gap_for_its_age(place: int) -> float:
-            before = numbers[place - 1] if place else 0
-            return (numbers[place + 1] - before) / (newest - numbers[place] + 1)
+        def gap_for_its_age(index: int) -> float:
+            before = places[index - 1] if index else 0
+            return (places[index + 1] - before) / (places[-1] - places[index] + 1)
 
-        return numbers[min(candidates, key=gap_for_its_age)]
+        return numbers[min(range(max(1, len(numbers) - 2)), key=gap_for_its_age)]
 
     def _gone(self, snapshot: Snapshot) -> None:
         if snapshot is self._keeper:

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 WORKER_FILE = os.path.join(HOME, "subprocess_worker.py")
 STACKS_SECONDS = 0.005  # for all stacks to be written before the code is interrupted
 GRACE_SECONDS = 1.0  # for interrupted code to end by itself
-_READ_BYTES = 1 << 20
-_FULL_READ = 1 << 16
+_READ_BYTES = 1 << 16  # as much as a pipe holds; room for more costs a page fault each time
 _PATIENCE = 0.002  # seconds that bytes may lie in a pipe of a busy worker before we take them instead of it
 _MOST_STACK_BYTES = 100_000
 _MOST_LOOKS = 100  # at a page that is handed over again and again meanwhile, or was spoiled
@@ -72,7 +71,7 @@ class WorkerLink:
         self._frames = wire.FrameReader()
         self._unsent = bytearray()
         self.closed = False
-        self._ending = False
+        self._ending = self._abandoned = False
         self._stacks_read = 0
         self._start(beget)
         self._output = OutputReader(self._page)
@@ -160,6 +159,7 @@ class WorkerLink:
         self._on_output = lambda owner, pieces: None
         self._on_end = lambda link, end: ended()
         self.reports.on_snapshot = Snapshot.close
+        self._abandoned = True
         self.kill()
 
     def collect(self) -> None:
@@ -256,7 +256,10 @@ class WorkerLink:
             if code is not None:
                 self._read()
             self._collect_the_rest()
-            self.reports.read_last()
+            if self._abandoned:
+                self.reports.read()
+            else:
+                self.reports.read_last()
             usage = self.process.usage if self.process is not None else (0.0, 0)
             has_begun = self._output.begun() >= self.busy
             end = End(code, self.busy, has_begun, self.stacks(), usage[0] - self._output.cpu_before(), usage[1])
@@ -299,7 +302,7 @@ class WorkerLink:
                         self._deliver(*self._output.take(payload))
                     else:
                         self._on_frame(kind, payload)
-                if len(data) < _FULL_READ:
+                if len(data) < _READ_BYTES:
                     return
         except BlockingIOError:
             return

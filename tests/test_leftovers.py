@@ -93,7 +93,12 @@ def _quiet(session: Session, code: str = "0") -> tuple[int, int, int]:
     return counts[-1]
 
 
-@pytest.mark.parametrize(("env", "losses"), [({}, 200), (NO_SNAPSHOTS, 80)], ids=["with snapshots", "without"])
+ONE_SNAPSHOT = {"JSON_REPL_SNAPSHOT_KEEP": "1"}  # beside the first, so that there are as many before as after
+
+
+@pytest.mark.parametrize(
+    ("env", "losses"), [(ONE_SNAPSHOT, 200), (NO_SNAPSHOTS, 80)], ids=["with snapshots", "without"]
+)
 def test_no_process_or_file_grows_over_many_losses(start: Start, env: dict[str, str], losses: int) -> None:
     session = start("worker", env=env)
     endings: tuple[tuple[str, dict[str, float], str], ...] = (

@@ -17,10 +17,10 @@ import stat
 import struct
 import sys
 from _socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
-from time import perf_counter, process_time
+from time import perf_counter, process_time, sleep
 
-from json_repl.core import forks, wire
-from json_repl.core.imports import keep
+from json_repl.core import forks, log, wire
+from json_repl.core.imports import keep, ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ IDLE_FACTOR = 3  # ... or the session has been idle for so many times its cost
 # What a copy is told to make: the worker that goes on for a lost one, that of a second session, one for a single
 # request; or nothing, but to end.
 SUCCESSOR, CLONE, TRIAL, BYE = b"successor", b"clone", b"trial", b"bye"
+
+LOSS_SECONDS = 1.0  # for the end of a session to be seen by its keeper
 
 PRISTINE = 0  # instead of a request's number: the state before the first one
 KEEPER = (1 << 62) - 1  # and a copy that is there only to end what is left, as that of the pristine state does too
@@ -88,6 +90,7 @@ class Parking:
         self._newest: int | None = None  # the request after which the last copy was made
         self._moves = False  # that state may have changed since
         self.guarded = False  # there is a copy that ends what is left
+        self._session = os.getppid()
         self._captured = {stream: _identity(stream) for stream in (1, 2)}
 
     def after_answer(self, number: int, elapsed: float) -> None:
@@ -136,7 +139,9 @@ class Parking:
         random = _modules.get("random")
         random = random if hasattr(random, "getstate") else None  # and not a module of the user's
         self._lost_threads = _count_threads() - 1
-        self._moves = len(os.listdir("/proc/self/task")) > 1 or self._has_tasks()
+        if _count_tasks() > self._lost_threads + 1:
+            _end_pools()
+        self._moves = _count_tasks() > 1 or self._has_tasks()
         dice = random.getstate() if random is not None else None
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         try:
@@ -211,13 +216,13 @@ class Parking:
             _let_go([self._fd[name] for name in ("requests", "answers", "life")])
             channel, far_end = socketpair(AF_UNIX, SOCK_SEQPACKET)
             report = REPORT.pack(number, os.getpid(), self._lost_threads, self._moves)
-            reports = socket(fileno=self._fd["reports"])
+            reports = socket(AF_UNIX, SOCK_SEQPACKET, 0, self._fd["reports"])
             reports.sendmsg([report], [(SOL_SOCKET, SCM_RIGHTS, _FD.pack(far_end.fileno()))])
             reports.detach()
             far_end.close()
             while True:
                 role, mark, files = _receive(channel)
-                if not role and number in (KEEPER, PRISTINE):
+                if not role and number in (KEEPER, PRISTINE) and self._has_lost_session():
                     _kill_marked()
                 if not files:
                     os._exit(0)
@@ -232,6 +237,15 @@ class Parking:
             self._resume(role)
         except BaseException:  # whatever it is: this copy must not go on as a second live worker
             os._exit(1)
+
+    def _has_lost_session(self) -> bool:
+        """Whether our channel has ended because the session has, and not because it has let go of us."""
+        deadline = perf_counter() + LOSS_SECONDS
+        while os.getppid() == self._session:  # the system closes a process's files before it hands on its children
+            if perf_counter() > deadline:
+                return False
+            sleep(0.001)
+        return True
 
     def _take_files(self, files: list[int]) -> None:
         *private, out, err = files
@@ -270,6 +284,19 @@ def _swallow_sigchld() -> None:
     except ChildProcessError:
         pass
     signal.sigtimedwait({signal.SIGCHLD}, 0)
+
+
+def _count_tasks() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def _end_pools() -> None:
+    try:
+        with ours():
+            from json_repl.core import openmp
+        openmp.pause()
+    except Exception as error:  # then a copy may hang, and is given up for an older one
+        log.warning(f"threads of OpenMP cannot be ended before a snapshot: {error!r}")
 
 
 def _count_threads() -> int:
@@ -327,7 +354,10 @@ def _let_go(fds: list[int]) -> None:
     dead, other_end = socketpair()
     other_end.close()
     for fd in fds:
-        os.dup2(dead.fileno(), fd, inheritable=os.get_inheritable(fd))
+        try:
+            os.dup2(dead.fileno(), fd, inheritable=os.get_inheritable(fd))
+        except OSError:  # user code has closed it
+            continue
     dead.close()
 
 

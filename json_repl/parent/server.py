@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from json_repl.parent.session import Session
     from json_repl.parent.sessions import Sessions
 
-_READ_BYTES = 1 << 18
+_READ_BYTES = 1 << 16
 _MOST_QUEUED = 10_000  # requests; further ones stay in the pipe, and then with who writes them
 GRACE_SECONDS = 2.0  # for local code that nobody listens to any more
 _READY_TOKEN = "__READY__"  # what clients of the replaced system wait for
