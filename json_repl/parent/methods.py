@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from json_repl.parent.server import Server
     from json_repl.parent.session import Session
 
-    Done = Callable[[dict[str, object] | RpcError | None], None]
+    Done = Callable[[dict[str, object] | RpcError], None]
 
 METHODS: dict[str, Method] = {}
 # The names that editors (LSP) and agents (MCP) know, and what they call the request to be cancelled.

@@ -230,7 +230,7 @@ class Server:
 
     def _run_queues(self) -> None:
         for session in self.sessions:
-            while session.queue and not session.busy:
+            while session.queue and not session.busy and not self._reader_gone:
                 request, start = session.queue.popleft()
                 if self._stopped is not None:
                     self._fail(request, ShuttingDown(f"not run: {self._stopped}."))
@@ -243,11 +243,18 @@ class Server:
     def _start(self, session: Session, request: Request, method: Method, params: dict[str, Any]) -> None:
         session.current = request
 
-        def done(result: dict[str, object] | RpcError | None) -> None:
-            if not isinstance(result, dict) or result.get("status") != RUNNING:
+        was_told = False  # that the code runs: the client asks for the rest
+
+        def done(result: dict[str, object] | RpcError) -> None:
+            nonlocal was_told
+            status = "error" if isinstance(result, RpcError) else result.get("status")
+            if status != RUNNING:
                 session.busy, session.current = False, None
-            if result is not None:  # else it was told that the code runs, and asks again
+            if not was_told:
                 self._answer(request, result)
+            elif status == "error":
+                self._note_failure()
+            was_told = True
 
         try:
             method.handler(self, session, done, **params)

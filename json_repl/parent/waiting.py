@@ -33,10 +33,10 @@ class Patience:
         self._waiting: dict[str, list[Done]] = {}  # who waits for what runs, though its own request was answered
         self._finished: dict[str, dict[str, object] | RpcError] = {}  # answers that nobody has fetched yet
 
-    def bounded(self, seconds: float, done: Callable[[dict[str, object] | RpcError | None], None]) -> Done:
-        """What takes the answer of the execution that is about to begin; after `seconds` its client is told so far.
+    def bounded(self, seconds: float, done: Done) -> Done:
+        """What takes the answer of the execution that is about to begin.
 
-        `done` gets None at the end of one that was told so.
+        `done` gets what there is after `seconds`, if it has not ended by then, and in any case its answer.
         """
         answered: list[str] = []
 
@@ -52,10 +52,9 @@ class Patience:
         def finish(result: dict[str, object] | RpcError) -> None:
             if not answered:
                 answered.append("")
-                done(result)
             else:
                 self._end(answered[0], result)
-                done(None)
+            done(result)
 
         self._call_in(seconds, give_up)
         return finish
