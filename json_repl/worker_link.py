@@ -312,8 +312,8 @@ class WorkerLink:
                 for kind, payload in self._frames.feed(data):
                     if kind == wire.OUTPUT:
                         self._deliver(*self._output.take(payload))
-                    elif kind == wire.NEWS:
-                        self._follow_on()
+                    elif kind == wire.NEWS:  # not now: it reads on, and what stands here comes before that
+                        self._loop.call_in(0, self._follow_on)
                     else:
                         self._on_frame(kind, payload)
                 if len(data) < _FULL_READ:

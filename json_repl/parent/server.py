@@ -191,6 +191,8 @@ class Server:
             self._dispatch(item)
         except RpcError as error:
             self._refuse(item, error)
+        except Exception as error:  # a bug of ours costs this request, not the session
+            self._refuse(item, _our_bug(item.method, error))
 
     def _refuse(self, request: Request, error: RpcError) -> None:
         if not self._settings.fail_fast:
@@ -259,9 +261,9 @@ class Server:
         except RpcError as error:
             done(error)
         except Exception as error:  # a bug of ours costs this request, not the session
-            log.warning(f"{method.name} failed inside: {error!r}")
+            bug = _our_bug(method.name, error)
             if session.busy:
-                done(InternalError(f"{method.name} failed inside: {error!r}. This is a bug of json-repl-session."))
+                done(bug)
 
     def _answer(self, request: Request, result: dict[str, object] | RpcError) -> None:
         if isinstance(result, RpcError):
@@ -353,6 +355,11 @@ class Server:
             protocol.encode_with(orjson.dumps)
         except Exception as error:  # without it answers are slower, and right
             log.warning(f"orjson cannot be imported, answers are made by the json module: {error!r}")
+
+
+def _our_bug(method: str, error: Exception) -> InternalError:
+    log.warning(f"{method} failed inside: {error!r}")
+    return InternalError(f"{method} failed inside: {error!r}. This is a bug of json-repl-session.")
 
 
 def _end_for_want_of_readers() -> None:
