@@ -111,7 +111,8 @@ class _Text:
     def read(self, offset: int, limit: int) -> bytes:
         if not self.is_spooled:
             return bytes(self._head[offset : offset + limit])
-        return self._file.read(self._place + offset, max(0, min(limit, self.total - self.lost - offset)))
+        size = min(limit, self.total - self.lost - offset)
+        return self._file.read(self._place + offset, size) if size > 0 else b""
 
     def release(self) -> None:
         self._head.clear()

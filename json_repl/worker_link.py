@@ -182,7 +182,16 @@ class WorkerLink:
         self.kill()
 
     def collect(self) -> None:
-        """Take all output that is there at this moment, in order: frames, then the page, then the pipes."""
+        """Take what the worker's own code has written until now: frames, then the page.
+
+        What stands in the pipes has its place after that only while the worker writes nothing, see `_pipe_is_ready`.
+        """
+        if not self.closed:
+            self._read()
+        if not self.closed:
+            self._collect_the_page()
+
+    def _collect_all(self) -> None:
         if not self.closed and self._lock():
             self._read()
             if not self.closed:
@@ -331,8 +340,8 @@ class WorkerLink:
     def _take(self, kind: int, payload: bytes) -> None:
         if kind == wire.OUTPUT:
             self._deliver(*self._output.take(payload))
-        elif kind == wire.NEWS:
-            self._follow_on()
+        elif kind == wire.NEWS:  # not now: it reads on, and what stands here comes before that
+            self._loop.call_in(0, self._follow_on)
         else:
             self._on_frame(kind, payload)
 
@@ -376,13 +385,13 @@ class WorkerLink:
             self._output.writer_is_still()
             self._loop.call_in(_PATIENCE, self._relieve)
         else:
-            self.collect()
+            self._collect_all()
 
     def _relieve(self) -> None:
         if self.closed:
             return
         if not self.busy or self._output.writer_is_still():
-            self.collect()
+            self._collect_all()
         for fd in () if self.closed else self._pipes:
             self._loop.watch(fd, self._pipe_is_ready)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
-from harness import Session
+from harness import Session, wait_until
 
 NUMBERS = "".join(f"{n}\n" for n in range(50_000))
 PRINT_NUMBERS = "for n in range(50_000): print(n)"
@@ -66,10 +66,8 @@ def test_each_stream_has_its_own_bound_and_the_traceback_is_beside_it(session: S
     answer = session.run("import sys; print('a'); print('e' * 5000, file=sys.stderr); 1 / 0", max_output_bytes=100)
     assert answer["stdout"] == "a\n" and answer["truncated"] is True
     assert answer["stderr"].endswith("".join(answer["error"]["traceback"]))
-    assert (read_all(session, answer, 700), read_all(session, answer, 700, stream="stderr")) == (
-        "a\n",
-        "e" * 5000 + "\n",
-    )
+    assert read_all(session, answer, 700) == "a\n"
+    assert read_all(session, answer, 700, stream="stderr") == "e" * 5000 + "\n"
 
 
 @pytest.mark.parametrize("most", range(100, 108))
@@ -93,7 +91,7 @@ def test_parts_never_split_a_character_and_make_the_whole(session: Session, limi
 
 
 @pytest.mark.parametrize(
-    ("offset", "limit"), [(0, 10), (1234, 17), (288_880, 10), (288_889, 5), (288_890, 5), (10**15, 5)]
+    ("offset", "limit"), [(0, 10), (1234, 17), (288_880, 10), (288_889, 5), (288_890, 5), (10**30, 5)]
 )
 def test_any_part_can_be_read(session: Session, offset: int, limit: int) -> None:
     answer = session.run(PRINT_NUMBERS, max_output_bytes=1000)
@@ -105,9 +103,10 @@ def test_any_part_can_be_read(session: Session, offset: int, limit: int) -> None
 
 def test_output_can_be_read_while_the_code_runs(session: Session, tmp_path: Path) -> None:
     go = tmp_path / "go"
-    code = f"import os, time\nos.write(1, 'begun é'.encode()[:-1])\nwhile not os.path.exists({str(go)!r}): time.sleep(0.001)\n"
-    answer = session.run(code + "_ = os.write(1, b'\\xa9!')", wait=0.05)
-    part = read(session, answer)
+    begun = "import os, time\nos.write(1, 'begun é'.encode()[:-1])"
+    code = f"{begun}\nwhile not os.path.exists({str(go)!r}): time.sleep(0.001)"
+    answer = session.run(code + "\n_ = os.write(1, b'\\xa9!')", wait=0)
+    part = wait_until(lambda: (part := read(session, answer))["total_bytes"] == 7 and part)
     assert (part["text"], part["next_offset"], part["eof"]) == ("begun ", 6, False)
     go.touch()
     last = session.ask("wait", execution_id=answer["execution_id"])
@@ -119,7 +118,7 @@ def test_much_output_can_be_read_while_the_code_runs(session: Session, tmp_path:
     go = tmp_path / "go"
     code = f"import os, time\n{PRINT_NUMBERS}\nwhile not os.path.exists({str(go)!r}): time.sleep(0.001)"
     session.send({"id": 1, "code": code, "stream": True, "max_output_bytes": 1000})
-    while not session.notifications or session.notifications[-1]["params"]["text"][-6:] != "49999\n":
+    while "49999" not in str(session.notifications[-1:]):
         session.ask("ping")
     execution_id = session.notifications[-1]["params"]["execution_id"]
     part = session.ask("output/read", execution_id=execution_id, offset=100)

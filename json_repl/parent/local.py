@@ -194,8 +194,7 @@ class LocalBackend:
 
     def _drain(self) -> None:
         self._capture.drain()
-        if self._printed.listener is not None:
-            self._follow()
+        self._follow()
 
     def _tell(self) -> None:
         self._gate.exclusively(self._follow)

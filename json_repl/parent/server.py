@@ -28,6 +28,7 @@ from json_repl.core.imports import ours
 from json_repl.core.outcome import RUNNING
 from json_repl.loop import GONE, Loop
 from json_repl.parent.answer import make_cancelled
+from json_repl.parent.batch import Batch
 from json_repl.parent.methods import ALIASES, METHODS
 
 TYPE_CHECKING = False
@@ -179,7 +180,7 @@ class Server:
 
     def _take_line(self, line: bytes) -> None:
         is_batch, items = protocol.parse(line)
-        batch = _Batch(len(items), self._write_answer) if is_batch else None
+        batch = Batch(len(items), self._write_answer) if is_batch else None
         for index, item in enumerate(items):
             self._take(item, batch.place(index) if batch else self._write_answer)
 
@@ -193,6 +194,8 @@ class Server:
             self._dispatch(item)
         except RpcError as error:
             self._refuse(item, error)
+        except Exception as error:  # a bug of ours costs this request, not the session
+            self._refuse(item, _our_bug(item.method, error))
 
     def _refuse(self, request: Request, error: RpcError) -> None:
         if not self._settings.fail_fast:
@@ -261,9 +264,9 @@ class Server:
         except RpcError as error:
             done(error)
         except Exception as error:  # a bug of ours costs this request, not the session
-            log.warning(f"{method.name} failed inside: {error!r}")
+            bug = _our_bug(method.name, error)
             if session.busy:
-                done(InternalError(f"{method.name} failed inside: {error!r}. This is a bug of json-repl-session."))
+                done(bug)
 
     def _answer(self, request: Request, result: dict[str, object] | RpcError) -> None:
         if isinstance(result, RpcError):
@@ -369,28 +372,12 @@ class Server:
             log.warning(f"orjson cannot be imported, answers are made by the json module: {error!r}")
 
 
+def _our_bug(method: str, error: Exception) -> InternalError:
+    log.warning(f"{method} failed inside: {error!r}")
+    return InternalError(f"{method} failed inside: {error!r}. This is a bug of json-repl-session.")
+
+
 def _end_for_want_of_readers() -> None:
     # Local code that takes no notice of an interrupt cannot be ended but with the session, which is of no more use.
     sleep(GRACE_SECONDS)
     _exit(1)
-
-
-class _Batch:
-    """Collects the answers of a batch, which leave together, in the order of the requests, once the last is there."""
-
-    def __init__(self, size: int, write: Callable[[bytes], None]) -> None:
-        self._missing = size
-        self._lines: list[bytes | None] = [None] * size
-        self._write = write
-
-    def place(self, index: int) -> Callable[[bytes | None], None]:
-        """What takes the answer of the request that stands there."""
-
-        def add(line: bytes | None) -> None:
-            self._lines[index] = line
-            self._missing -= 1
-            lines = [line for line in self._lines if line is not None]
-            if not self._missing and lines:
-                self._write(b"[" + b",".join(lines) + b"]")
-
-        return add
