@@ -72,8 +72,7 @@ class WorkerLink:
         self._frames = wire.FrameReader()
         self._unsent = bytearray()
         self.closed = False
-        self._follows = False
-        self._ending = self._abandoned = False
+        self._follows = self._ending = self._abandoned = False
         self._stacks_read = 0
         self._start(beget)
         self._output = OutputReader(self._page)
