@@ -20,7 +20,7 @@ KILLS = 50
 GONE_SECONDS = float(os.environ.get("JSON_REPL_TEST_GONE_SECONDS", "10"))  # a second where nothing else is at work
 ENV = {"JSON_REPL_SNAPSHOTS": "always", "JSON_REPL_HISTORY_SIZE": "10"}
 # Bytes, of what the session's own process takes, over any number of cycles: what it remembers of the last half minute.
-LARGEST_GROWTH = 8 << 20
+LARGEST_GROWTH = 12 << 20
 
 CRASHES = (
     "os._exit(9)",

@@ -317,21 +317,21 @@ def test_a_request_and_those_that_follow_are_answered_once_and_truly(
         following = run.read("next")
         run.send("last", "def fault(*args): pass")
         last = run.read("last")
-        seen = session.value("seen")
+        look = session.run("seen")
         assert session.ask("ping", id="ping")["id"] == "ping"
     except BaseException:
         session.process.kill()
         raise
-    assert seen == str(run.entries)
+    assert look["result"] == str(run.entries)
     _check_reasons(cell, case, following)
     _check_states(cell, case, following)
     assert (last["reason"], last["session_state"]["state"]) == (None, "kept")
     if cell.how == "exception" and cell.moment != "in a handler of atexit":
-        told = [text for answer in (case, following, last) for text in (answer["late_output"], answer["stderr"])]
+        answers = [case, following, last, look]
 
-        def is_told() -> bool:  # a thread prints its traceback piece by piece
-            told.append(session.run("0")["late_output"])
-            return "RuntimeError: fault" in "".join(told)
+        def is_told() -> bool:  # a thread prints its traceback piece by piece, between requests and during them
+            answers.append(session.run("0"))
+            return "RuntimeError: fault" in "".join(answer["late_output"] + answer["stderr"] for answer in answers)
 
         wait_until(is_told)
 
