@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 PAUSES = (0.05, 0.2, 0.8)  # seconds before each restart of a worker that did not come up
 BOOT_SECONDS = 20.0  # a worker that has not said that it is ready by then is not coming
-REVIVE_SECONDS = 2.0  # the same for one that is made from a copy
+REVIVE_SECONDS = 5.0  # the same for one that is made from a copy, on a busy machine too
 HEALTHY_SECONDS = 10.0  # a worker that lived so long has its failed starts forgiven, as in jupyter_client's restarter
 ORPHANS_SECONDS = 0.5  # copies that were made about the time of a worker's end have reported by then
 _MOST_WORDS = 4096  # bytes; the last line tells why
