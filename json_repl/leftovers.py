@@ -10,6 +10,7 @@ import errno
 import os
 import signal
 import sys
+from time import sleep
 
 from json_repl import processes
 from json_repl.core import log
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+_MOST_LOOKS, _LOOK_SECONDS = 20, 0.001
 KILL_SECONDS = 2.0  # for killed processes to be gone; one that sits in the kernel is not waited for any longer
 
 _adopting = False  # orphans become our children
@@ -152,13 +154,24 @@ def _all_in_sessions(leaders: set[int]) -> list[int]:
 
 def _mark_of(pid: int) -> str | None:
     """The mark that a process wears, if it is one of ours."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            entries = file.read().split(b"\0")
-    except OSError:
-        return None
+    entries = _environment(pid).split(b"\0")
     start = f"{MARK}={_own_mark}.".encode()
     return next((entry.decode().partition("=")[2] for entry in entries if entry.startswith(start)), None)
+
+
+def _environment(pid: int) -> bytes:
+    for _ in range(_MOST_LOOKS):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                found = file.read()
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                has_ended = file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+        except OSError:
+            return b""
+        if found or has_ended:
+            return found
+        sleep(_LOOK_SECONDS)  # it is between two programs: `exec` is under way
+    return b""
 
 
 def _kill(candidates: Iterable[int], chosen: Callable[[int], bool]) -> None:
