@@ -166,9 +166,9 @@ def test_nothing_of_a_request_comes_after_its_answer(session: Session, tmp_path:
     lines, _ = stream(session, code)
     assert told(lines) == "now\n"
     go.touch()
+    wait_until(done.exists)
     session.send(*({"id": n, "code": f"print('own {n}')", "stream": True} for n in range(20)))
     lines = read_lines(session, *range(20))
-    wait_until(done.exists)
     session.send({"id": "x", "code": "1"}, {"id": "y", "code": "1"})
     lines += read_lines(session, "x", "y")
     assert told(lines) == "".join(f"own {n}\n" for n in range(20))
