@@ -191,22 +191,16 @@ class WorkerLink:
             self._collect_the_page()
 
     def _collect_all(self) -> None:
-        if not self.closed and self._lock():
-            self._read()
-            if not self.closed:
-                self._collect_the_rest()
-                self._unlock()
-
-    def _lock(self) -> bool:
-        # The worker holds it from its read of the pipes until the bytes stand in the page; it goes with its process.
-        try:
+        if self.closed:
+            return
+        try:  # the worker holds it from its read of the pipes until the bytes stand in the page, or to its end
             fcntl.lockf(self._page_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            return False
-        return True
-
-    def _unlock(self) -> None:
-        fcntl.lockf(self._page_fd, fcntl.LOCK_UN)
+            return
+        self._read()
+        if not self.closed:
+            self._collect_the_rest()
+            fcntl.lockf(self._page_fd, fcntl.LOCK_UN)
 
     def _collect_the_rest(self) -> None:
         owner = self._collect_the_page()

@@ -151,6 +151,34 @@ def test_a_truncated_answer_does_not_cut_the_stream(session: Session) -> None:
     assert told(lines).split() == [str(n) for n in range(50_000)]
 
 
+def test_nothing_of_a_request_comes_after_its_answer(session: Session, tmp_path: Path) -> None:
+    go, done = tmp_path / "go", tmp_path / "done"
+    code = f"""
+        import threading
+        def late():
+            import os, time
+            while not os.path.exists({str(go)!r}): time.sleep(0.001)
+            for n in range(500): print('late', n)
+            open({str(done)!r}, 'w').close()
+        threading.Thread(target=late).start()
+        print('now')
+        """
+    lines, _ = stream(session, code)
+    assert told(lines) == "now\n"
+    go.touch()
+    wait_until(done.exists)
+    session.send(*({"id": n, "code": f"print('own {n}')", "stream": True} for n in range(20)))
+    lines = read_lines(session, *range(20))
+    session.send({"id": "x", "code": "1"}, {"id": "y", "code": "1"})
+    lines += read_lines(session, "x", "y")
+    assert told(lines) == "".join(f"own {n}\n" for n in range(20))
+    owners = {answer["execution_id"]: answer["stdout"] for answer in lines if "id" in answer}
+    assert all(params["text"] in owners[params["execution_id"]] for params in pieces(lines))
+    assert "".join(answer["late_output"] for answer in lines if "id" in answer) == "".join(
+        f"late {n}\n" for n in range(500)
+    )
+
+
 def test_a_thread_that_prints_between_requests_costs_no_time_afterwards(session: Session, tmp_path: Path) -> None:
     go, done = tmp_path / "go", tmp_path / "done"
     code = f"""

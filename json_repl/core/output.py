@@ -27,8 +27,8 @@ PAGE_BYTES = 1 << 16
 
 _len, _memoryview, _take = len, memoryview, next  # user code's print() comes here with its own builtins in force
 
-_PLACE = struct.Struct("<QQ")  # place of the first byte, number of the request it belongs to (0: none is running)
-_USED = struct.Struct("<Q")
+_PLACE = struct.Struct("@QQ")  # place of the first byte, number of the request it belongs to (0: none is running)
+_USED = struct.Struct("@Q")  # stored in one step, as the other process may read at any moment
 _CPU = struct.Struct("<d")
 _RECORD = struct.Struct("<BI")
 _LENGTH, _LENGTH_AT = struct.Struct("<I"), 1  # within a record
