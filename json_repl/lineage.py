@@ -44,6 +44,7 @@ if TYPE_CHECKING:
             """Output of request `owner`, or of none (0)."""
 
 
+REAP_SECONDS = 0.3  # after which what a dead worker was making has ended
 STOP_SECONDS = 2.0  # for a worker that was asked to end: the user's atexit handlers run then
 MEASURE_SECONDS = 1.0  # after a snapshot, until the memory that all of them take is looked at
 MEASURE_FACTOR = 20  # and until the next look, in times what a look costs
@@ -276,6 +277,7 @@ class Lineage:
         def ended() -> None:
             if link is not None and link.process is not None:
                 self._supply.end_all(link.process.pid)
+            self.loop.call_in(REAP_SECONDS, leftovers.reap)
             done()
 
         if link is None:
@@ -290,6 +292,8 @@ class Lineage:
         """A worker is there, made from `origin`, or fresh."""
         if origin is not None or self.past.requests:
             self.past.loss = self.past.return_to(origin)
+        if origin is not None:  # of the last worker a copy may have been in the making, which nobody has heard of
+            self.loop.call_in(REAP_SECONDS, leftovers.reap)
         self._arrive(origin)
         self._settle(self._settling)
         if self.ready:

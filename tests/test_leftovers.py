@@ -87,7 +87,7 @@ def _quiet(session: Session, code: str = "0") -> tuple[int, int, int]:
 
     def has_settled() -> bool:
         counts.append((len(_zombies(session.pid)), len(_descendants(session.pid)), _files(session.pid)))
-        return len(counts) > 40 and len(set(counts[-40:])) == 1
+        return len(counts) > 300 and len(set(counts[-300:])) == 1
 
     wait_until(has_settled)
     return counts[-1]
