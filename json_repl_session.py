@@ -32,7 +32,7 @@ with imports.ours():
     from json_repl.core import log, streams
     from json_repl.core import outcome as ends
     from json_repl.core.errors import SettingError, WorkerUnavailable
-    from json_repl.core.outcome import Error, Outcome
+    from json_repl.core.outcome import Outcome, failure
     from json_repl.core.settings import DEFAULT_TIMEOUT, Settings
     from json_repl.loop import Loop, Visit
     from json_repl.parent.answer import make_answer
@@ -102,13 +102,10 @@ def execute_code(
         KeyboardInterrupt: it came while a worker ran the code, which it has ended; local code is what it is raised in.
     """
     if done is None:
+        given: dict[str, Any] = {**locals()}
         answers: list[Answer] = []
-        options: dict[str, Any] = {"timeout": timeout, "silent": silent, "store_history": store_history}
-        options |= {"filename": filename, "retries": retries, "fallback": fallback, "session": session}
-        options |= {"on_error": on_error, "dry_run": dry_run, "write": write}
-        options |= {"max_output_bytes": max_output_bytes, "ask": ask}
         with Visit(_loop, answers, _cut_short):
-            execute_code(code, **options, done=answers.append)
+            execute_code(**{**given, "done": answers.append})
         return answers[0]
     session = session or _default_session()
     needs_copy = dry_run or on_error == "rollback"
@@ -119,7 +116,7 @@ def execute_code(
     limit = session.settings.timeout if timeout is None else timeout
     stream = None if write is None else Stream({"execution_id": execution_id, "session_id": session.id}, write)
     printed = session.new_output(execution_id, max_output_bytes, stream)
-    options = {"filename": filename, "silent": silent, "printed": printed, "ask": ask}
+    options: dict[str, Any] = {"filename": filename, "silent": silent, "printed": printed, "ask": ask}
     elsewhere = not needs_copy and session.id == DEFAULT_ID  # this process has one namespace, and no copies of it
     policy = fallback or session.settings.fallback if elsewhere else "never"
 
@@ -233,7 +230,7 @@ def _without_worker(
 ) -> Outcome:
     if policy == "never":
         evalue = f"{error}; the session may not run the code in its own process (fallback: never)"
-        outcome = Outcome(ends.CRASH, Error("WorkerUnavailable", evalue, [f"WorkerUnavailable: {evalue}\n"]))
+        outcome = failure(ends.CRASH, "WorkerUnavailable", evalue)
     else:
         log.warning(f"{error}; the code runs in the session's own process, which isolates nothing")
         outcome = run_locally()
@@ -335,7 +332,7 @@ def _handle_signals(session: Session, server: Server, on_terminal: bool) -> None
     wake_read, wake_write = (streams.high_duplicate(fd) for fd in _pipe())
 
     def on_interrupt(signum: int, frame: object) -> None:
-        if session.local is not None and session.local.number:
+        if session.local is not None and session.runs_locally:
             session.local.interpreter.interrupted(session.local.number)
         else:
             os.write(wake_write, b"!")

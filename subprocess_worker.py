@@ -37,7 +37,7 @@ from time import process_time
 from json_repl.core import forks, log, sources, streams, tracebacks, wire
 from json_repl.core.errors import WireError
 from json_repl.core.interpreter import Interpreter, handle_interrupts
-from json_repl.core.outcome import CRASH, INTERRUPTED, Error, Outcome
+from json_repl.core.outcome import CRASH, INTERRUPTED, failure
 from json_repl.core.output import PAGE_BYTES, OutputBuffer
 from json_repl.core.questions import Questions
 from json_repl.core.snapshot import CLONE, COPY, FAILED, PRISTINE, TRIAL, Parking
@@ -190,9 +190,12 @@ class Worker:
             method, params = _loads(payload)
             self.send(wire.RESULT, wire.pack_texts(getattr(self._interpreter, method)(**params)))
 
-    def _run(self, number: int, source: str, filename: str | None, silent: bool) -> None:
+    def _begin(self, number: int) -> None:
         self._capture.begin(number)
         self._capture.buffer.note_cpu(process_time())
+
+    def _run(self, number: int, source: str, filename: str | None, silent: bool) -> None:
+        self._begin(number)
         outcome = self._interpreter.run(number, source, filename, silent=silent)
         if self._parking.mode == "always" and self._parking.park(number) is COPY:
             return  # its answer has left long ago
@@ -210,11 +213,10 @@ class Worker:
             return interpreter.interruptible(number, lambda hit: Look(interpreter.user_items(), hit))
 
         before = look()
-        self._capture.begin(number)
-        self._capture.buffer.note_cpu(process_time())
+        self._begin(number)
         if before is None:
             evalue = "interrupted while the names were looked at, before the code ran"
-            outcome = Outcome(INTERRUPTED, Error("KeyboardInterrupt", evalue, [f"KeyboardInterrupt: {evalue}\n"]))
+            outcome = failure(INTERRUPTED, "KeyboardInterrupt", evalue)
         else:
             outcome = interpreter.run(number, source, filename, silent=silent)
         self._capture.end()
@@ -226,7 +228,7 @@ class Worker:
     def _fail(self, kind: int, error: Exception) -> None:
         evalue = f"the worker failed inside: {error!r}"
         if kind == wire.REQUEST:
-            outcome = Outcome(CRASH, Error("InternalError", evalue, [f"InternalError: {evalue}\n"]))
+            outcome = failure(CRASH, "InternalError", evalue)
             self._capture.end(lambda: self.send(wire.ANSWER, outcome.to_frame()))
         else:
             self.send(wire.FAILURE, wire.pack_texts([evalue]))
@@ -239,9 +241,8 @@ class Worker:
         asked = self._asked
         self.send(wire.QUESTION, wire.pack_texts([str(part) for part in (asked, *question)]))
         while True:
-            poll_anyhow(
-                self._poll, None
-            )  # here an interrupt may come, but never between a read and what keeps its bytes
+            # Here an interrupt may come, but never between a read and what keeps its bytes.
+            poll_anyhow(self._poll, None)
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             try:
                 received = self._receive()

@@ -23,12 +23,12 @@ from json_repl import travel
 from json_repl.core import log, wire
 from json_repl.core import outcome as ends
 from json_repl.core.errors import InternalError, WireError, WorkerLost, WorkerUnavailable
-from json_repl.core.outcome import Outcome
+from json_repl.core.outcome import Outcome, failure
 from json_repl.core.snapshot import SUCCESSOR
 from json_repl.lineage import STOP_SECONDS, Lineage
 from json_repl.loop import Loop, Visit
 from json_repl.memory import OutOfMemoryCount
-from json_repl.turn import RESTARTS, Turn, crash, failure, is_timeout, killed, not_run, was_taken_away
+from json_repl.turn import RESTARTS, Turn, crash, is_timeout, killed, not_run, was_taken_away
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _MOST_LOOKS, _LOOK_SECONDS = 20, 0.001
-KILL_SECONDS = 2.0  # for killed processes to be gone; one that sits in the kernel is not waited for any longer
 
 _adopting = False  # orphans become our children
 _has_children_of_its_own = False  # user code that runs in this process has children too, which are not ours to touch
@@ -123,10 +122,15 @@ def end_all(mark: str, pid: int) -> None:
 def birth(pid: int) -> int:
     """When a process began, in the system's ticks since its own start; 0 if it has ended."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+        return int(_status(pid)[19])
     except OSError:
         return 0
+
+
+def _status(pid: int) -> list[bytes]:
+    """What the system tells of a process, from its state ("Z": it has ended) on; see proc_pid_stat(5)."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()
 
 
 def _strangers() -> list[int]:
@@ -164,8 +168,7 @@ def _environment(pid: int) -> bytes:
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
                 found = file.read()
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                has_ended = file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+            has_ended = _status(pid)[0] in (b"Z", b"X")
         except OSError:
             return b""
         if found or has_ended:
@@ -197,4 +200,4 @@ def _kill(candidates: Iterable[int], chosen: Callable[[int], bool]) -> None:
             process.kill()
         except psutil.Error:
             continue
-    psutil.wait_procs(family.values(), timeout=KILL_SECONDS)
+    psutil.wait_procs(family.values(), timeout=processes.KILL_SECONDS)

@@ -11,7 +11,7 @@ from time import perf_counter
 
 from json_repl import leftovers, memory
 from json_repl.core import log, wire
-from json_repl.core.snapshot import KEEPER, PRISTINE, SUCCESSOR
+from json_repl.core.snapshot import GUARDS, KEEPER, SUCCESSOR
 from json_repl.loop import Loop
 from json_repl.past import Past
 from json_repl.shelf import Shelf, Snapshot
@@ -79,7 +79,7 @@ class Lineage:
         self._owner = owner
         self._source = source
         self._keep = keep
-        self._memory = snapshot_memory or memory.a_quarter()
+        self._memory = snapshot_memory
         self._measuring = False
         self._shelf = self.past.shelf
         self._shelf.on_gone = self._replace
@@ -345,7 +345,7 @@ class Lineage:
         """A copy was ended from outside: have another one made of what can be had again."""
         if not self.ready or self.link is None or self.link.busy or self._source["snapshots"] == "off":
             return
-        if gone.number in (PRISTINE, KEEPER):
+        if gone.number in GUARDS:
             self.link.ask_for_snapshot(KEEPER)
         elif gone.number == self.past.present:
             self.link.ask_for_snapshot(gone.number)
@@ -360,6 +360,7 @@ class Lineage:
         self._measuring = False
         if self.link is None or self.link.process is None:
             return
+        self._memory = self._memory or memory.a_quarter()
         started = perf_counter()
         copies = [snapshot.pid for snapshot in self._shelf]
         if memory.extra_bytes(self.link.process.pid, copies) > self._memory and self._shelf.evict():

@@ -6,7 +6,7 @@ from codecs import getincrementaldecoder
 
 from json_repl.core import log
 from json_repl.core.imports import ours
-from json_repl.core.output import STDERR, STDOUT
+from json_repl.core.output import STDERR, STDOUT, STREAMS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
             """The code runs again: what was sent before is void."""
 
 
-MOST_BYTES = 1 << 20  # of each stream that an answer holds, by default
-NAMES = {"stdout": STDOUT, "stderr": STDERR}
 _LONGEST_CHARACTER = 4  # bytes
 _new_decoder = getincrementaldecoder("utf-8")
 
@@ -136,7 +134,7 @@ class Printed:
         self._ended = False
 
     def add(self, pieces: list[tuple[int, bytes]]) -> None:
-        """Take what was printed, e.g. ``[(STDOUT, b"hello\n")]``."""
+        """Take what was printed, e.g. ``[(STDOUT, b"hello")]``."""
         for stream, data in pieces:
             self._texts[stream].add(data)
         if self.listener is not None:
@@ -159,7 +157,7 @@ class Printed:
 
     def read(self, stream: str, offset: int, limit: int) -> dict[str, object]:
         """Any part of a stream, cut between characters: the result of ``output/read``."""
-        found = self._texts[NAMES[stream]]
+        found = self._texts[STREAMS[stream]]
         data = found.read(offset, limit and max(limit, _LONGEST_CHARACTER))
         at_end = self._ended and offset + len(data) >= found.total - found.lost
         text, rest = (data.decode("utf-8", "replace"), 0) if at_end else _decode_whole(data)

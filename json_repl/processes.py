@@ -13,6 +13,7 @@ from time import monotonic, sleep
 from json_repl.core import log
 from json_repl.core.errors import WorkerUnavailable
 from json_repl.core.imports import ours
+from json_repl.core.outcome import RSS_UNIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ KILL_SECONDS = 2.0  # for killed processes to be gone; one that sits in the kern
 
 _FIRST_CHILD_FD = 200  # out of the way of what user code opens, and closes
 
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of what the system tells
 _LONGEST_COMMAND = 200  # characters
 
 _held: set[int] = set()  # pids of processes that somebody holds

@@ -1,7 +1,7 @@
 """Parent side: where a session's worker comes from: a fresh process, or a parked copy of an earlier one.
 
-boot   --> spawn, wait for READY; up to three more times with pauses; then given up
-revive --> the given copy, else the next older one, ...; then boot
+revive --> the given copy, else the next older one, ...
+       --> then a fresh process: spawn, wait for READY; up to three more times with pauses; then given up
 """
 
 from __future__ import annotations
@@ -93,9 +93,23 @@ class Supply:
         """A worker is there, or is coming."""
         return self.link is not None or self._timer is not None
 
-    def revive(self, snapshot: Snapshot | None) -> None:
-        """Make a worker from `snapshot`, or the next older one that still can; a fresh one where there is none."""
-        self._make(snapshot)
+    def revive(self, origin: Snapshot | None) -> None:
+        """Make a worker from `origin`, or the next older copy that still can; a fresh one where there is none."""
+        self._origin = origin
+        self._words = b""
+        self._why = ""
+        self.has_served = False
+        self._born = monotonic()
+        leftovers.expect(self._mark)
+        try:
+            self.link = WorkerLink(
+                self._loop, self._beget, self._on_frame, self._on_output, self._on_end, self._customer.on_snapshot
+            )
+        except WorkerUnavailable as error:
+            self._timer = None
+            self._failed(str(error), hopeless=error.hopeless, for_want_of_files=error.for_want_of_files)
+            return
+        self._timer = self._loop.call_in(REVIVE_SECONDS if origin else BOOT_SECONDS, self._is_late)
 
     def forgive(self) -> None:
         """Begin to count failures anew."""
@@ -133,23 +147,6 @@ class Supply:
                 self._sweep_after(self.link.process.pid)
 
         self._loop.call_in(ORPHANS_SECONDS, sweep)
-
-    def _make(self, origin: Snapshot | None) -> None:
-        self._origin = origin
-        self._words = b""
-        self._why = ""
-        self.has_served = False
-        self._born = monotonic()
-        leftovers.expect(self._mark)
-        try:
-            self.link = WorkerLink(
-                self._loop, self._beget, self._on_frame, self._on_output, self._on_end, self._customer.on_snapshot
-            )
-        except WorkerUnavailable as error:
-            self._timer = None
-            self._failed(str(error), hopeless=error.hopeless, for_want_of_files=error.for_want_of_files)
-            return
-        self._timer = self._loop.call_in(REVIVE_SECONDS if origin else BOOT_SECONDS, self._is_late)
 
     def _beget(self, files: list[int], out: int, err: int) -> processes.Process | None:
         if self._origin is None:
@@ -214,7 +211,7 @@ class Supply:
         if origin is not None and not for_want_of_files:
             log.warning(f"{why}; an older state is taken")
             self._shelf.drop(origin.number)
-            self._make(self._shelf.newest())
+            self.revive(self._shelf.newest())
             return
         self.failed_starts += 1
         if hopeless or self.failed_starts > RESTARTS:
@@ -223,4 +220,4 @@ class Supply:
             return
         pause = PAUSES[self.failed_starts - 1]
         log.warning(f"{why}; trying again in {pause:g} s ({self.failed_starts} of {RESTARTS})")
-        self._timer = self._loop.call_in(pause, lambda: self._make(origin))
+        self._timer = self._loop.call_in(pause, lambda: self.revive(origin))

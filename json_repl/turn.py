@@ -6,8 +6,9 @@ import signal
 
 from json_repl import processes
 from json_repl.core import outcome as ends
-from json_repl.core.outcome import Error, Outcome
-from json_repl.printed import MOST_BYTES, Printed, Spool
+from json_repl.core.outcome import Outcome, failure
+from json_repl.core.settings import DEFAULT_MAX_OUTPUT
+from json_repl.printed import Printed, Spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,31 +65,28 @@ class Turn:
     """
 
     __slots__ = (
-        *(
-            "always",
-            "ask",
-            "attempts",
-            "children",
-            "code",
-            "compares",
-            "deadline",
-            "done",
-            "dry_run",
-            "execution_count",
-        ),
-        *(
-            "filename",
-            "killed_for",
-            "missed",
-            "number",
-            "printed",
-            "question",
-            "retries",
-            "silent",
-            "started",
-            "timeout",
-        ),
-        *("undoes_errors", "undoes_to"),
+        "always",
+        "ask",
+        "attempts",
+        "children",
+        "code",
+        "compares",
+        "deadline",
+        "done",
+        "dry_run",
+        "execution_count",
+        "filename",
+        "killed_for",
+        "missed",
+        "number",
+        "printed",
+        "question",
+        "retries",
+        "silent",
+        "started",
+        "timeout",
+        "undoes_errors",
+        "undoes_to",
     )
 
     def __init__(
@@ -124,7 +122,7 @@ class Turn:
         self.compares = compares
         self.ask = ask
         self.question: int | None = None  # that the client was asked, and has not replied to
-        self.printed = printed or Printed(MOST_BYTES, Spool())
+        self.printed = printed or Printed(DEFAULT_MAX_OUTPUT, Spool())
         self.attempts = 0
         self.started = 0.0
         self.deadline: Timer | None = None
@@ -153,12 +151,6 @@ class Turn:
 def was_taken_away(code: int | None) -> bool:
     """Whether an exit code shows that a worker was ended from outside; None: there was garbage on its wire."""
     return code is None or code in _TAKEN_AWAY
-
-
-def failure(reason: str, ename: str, evalue: str, stacks: list[str] | None = None, **extra: Any) -> Outcome:
-    """An outcome that we make up, as the worker could not: `ename` and `evalue` as of an exception."""
-    lines = [*(stacks or []), f"{ename}: {evalue}\n"]
-    return Outcome(reason, Error(ename, evalue, lines, **extra))
 
 
 def not_run(why: str) -> Outcome:
@@ -191,12 +183,7 @@ def crash(turn: Turn, end: End) -> Outcome:
 
 def is_timeout(outcome: Outcome, turn: Turn, stacks: list[str]) -> None:
     """Make `outcome` a timeout. `stacks` are those of all threads when the time was over."""
-    lines = outcome.error.traceback if outcome.error else stacks
-    outcome.reason = ends.TIMEOUT
-    outcome.result = None
-    evalue = f"the code did not end within {turn.timeout:g} s"
-    told = {"stacks": "".join(stacks), "children": turn.children}
-    outcome.error = Error("ExecutionTimeout", evalue, [*lines, f"ExecutionTimeout: {evalue}\n"], **told)
+    outcome.is_timeout(turn.timeout or 0, stacks, stacks="".join(stacks), children=turn.children)
 
 
 def killed(turn: Turn, stacks: list[str]) -> Outcome:

@@ -35,7 +35,6 @@ WORKER_FILE = os.path.join(HOME, "subprocess_worker.py")
 STACKS_SECONDS = 0.005  # for all stacks to be written before the code is interrupted
 GRACE_SECONDS = 1.0  # for interrupted code to end by itself
 _READ_BYTES = 1 << 16  # as much as a pipe holds; room for more costs a page fault each time
-FOLLOW_SECONDS = 0.002  # between two looks at output that is streamed
 _PATIENCE = 0.002  # seconds that bytes may lie in a pipe of a busy worker before we take them instead of it
 _MOST_STACK_BYTES = 100_000
 _MOST_LOOKS = 100  # at a page that is handed over again and again meanwhile, or was spoiled
@@ -128,22 +127,14 @@ class WorkerLink:
         lines = text.decode("utf-8", "replace").splitlines(keepends=True)
         return [line for line in lines if f'"{HOME}/json_repl/' not in line and f'"{WORKER_FILE}"' not in line]
 
-    def follow(self, *, wanted: bool = True) -> None:
-        """From here on deliver output while it is written: at once after a pause, else every `FOLLOW_SECONDS`."""
+    def follow(self, *, wanted: bool) -> None:
+        """From here on deliver output while it is written, see `OutputReader.follow`, or not."""
         self._follows = wanted
         self._output.wait_for_more(wanted=wanted)
 
     def _follow_on(self) -> None:
-        if not self._follows or self.closed:
-            return
-        place = self._output.place
-        self.collect()
-        if self._output.place == place and not self.closed:
-            self._output.wait_for_more(wanted=True)
-            self.collect()  # what was written before it knew
-        if not self.closed and self._output.place != place:
-            self._output.wait_for_more(wanted=False)
-            self._loop.call_in(FOLLOW_SECONDS, self._follow_on)
+        if self._follows and not self.closed:
+            self._output.follow(self.collect, lambda seconds: self._loop.call_in(seconds, self._follow_on))
 
     def ask_for_snapshot(self, number: int) -> None:
         """Have the worker leave a copy of its state, which is that after request `number`, if none is on its way."""
@@ -159,7 +150,6 @@ class WorkerLink:
 
     def bid_farewell(self, ended: Callable[[], None]) -> None:
         """Hang up; `ended` is called when it is gone, instead of `on_end`."""
-
         self._on_end = lambda link, end: ended()
         self.busy = 0
         self.hang_up()
@@ -259,8 +249,7 @@ class WorkerLink:
             _close_all(ends)
             raise
         self._pipes = {out_read: STDOUT, err_read: STDERR}
-        for fd in (requests, answers, life, out, err, reports):
-            os.close(fd)
+        _close_all([requests, answers, life, out, err, reports])
         self._page_fd = page
         if process is not None:
             self.adopt(process)
@@ -294,14 +283,12 @@ class WorkerLink:
         if self.process is not None:
             self._loop.forget(self.process.end_fd)
             self.process.close()
-        for fd in (self._answers, self.reports.fd, *self._pipes):
+        watched = (self._answers, self.reports.fd, *self._pipes)
+        for fd in watched:
             self._loop.forget(fd)
-            os.close(fd)
         self.hang_up()
         self._page.close()
-        os.close(self._page_fd)
-        os.close(self._life)
-        os.close(self._stacks)
+        _close_all([*watched, self._page_fd, self._life, self._stacks])
 
     def _read_reports(self) -> None:
         if not self.reports.read():

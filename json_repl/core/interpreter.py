@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
     from typing import Any, TypeVar
 
-    _T = TypeVar("_T")
-
     from json_repl.core.surroundings import Surroundings
+
+    _T = TypeVar("_T")
 
 MAIN = "__main__"
 _FUTURES = 0
@@ -42,7 +42,6 @@ _MOST_CACHED = 256
 _MOST_NAMES = 100  # of the namespace, that an answer about lost state can tell
 
 _exit = os._exit
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
 # User code may replace builtins and spoil modules: what runs in between is bound here.
 _Everything, _Exception, _repr, _safe_text, _vars_of_sys = BaseException, Exception, repr, safe_text, vars(sys)
@@ -88,7 +87,7 @@ class Interpreter:
         after = getrusage(RUSAGE_SELF)
         outcome.elapsed_ms = (perf_counter() - started) * 1000
         outcome.cpu_ms = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000
-        outcome.max_rss_bytes = after.ru_maxrss * _RSS_UNIT
+        outcome.max_rss_bytes = after.ru_maxrss * ends.RSS_UNIT
         try:
             outcome.names = self._changed_names()
             self._count = len(self.namespace) - sum(map(self.namespace.__contains__, self._hidden))

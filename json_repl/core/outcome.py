@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 
 from json_repl.core.errors import WireError
 from json_repl.core.output import STDERR, STDOUT
@@ -22,6 +23,8 @@ MEMORY = "memory"
 CRASH = "crash"
 EXIT = "exit"
 CANCELLED = "cancelled"
+
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, in which the system tells `max_rss_bytes`
 
 KEPT, RESTORED, LOST = "kept", "restored", "lost"
 
@@ -106,6 +109,13 @@ class Outcome:
         """``"ok"`` or ``"error"``."""
         return OK if self.reason is None else ERROR
 
+    def is_timeout(self, seconds: float, lines: list[str], **told: object) -> None:
+        """Make this one of code that did not end within `seconds`; `lines` are shown if it has no traceback."""
+        evalue = f"the code did not end within {seconds:g} s"
+        shown = self.error.traceback if self.error is not None else lines
+        self.reason, self.result = TIMEOUT, None
+        self.error = Error("ExecutionTimeout", evalue, [*shown, f"ExecutionTimeout: {evalue}\n"], **told)
+
     def take_output(self, printed: Any) -> None:
         """Hold what is to be answered of a `json_repl.printed.Printed`."""
         self.stdout, self.stderr, self.truncated = printed.text(STDOUT), printed.text(STDERR), printed.is_truncated
@@ -146,6 +156,11 @@ class Outcome:
         except (struct.error, IndexError, ValueError) as error:
             raise WireError(f"an answer on the worker's wire that cannot be read: {error}") from None
         return outcome
+
+
+def failure(reason: str, ename: str, evalue: str, stacks: list[str] | None = None, **extra: object) -> Outcome:
+    """An outcome that we make up: `ename` and `evalue` as of an exception, below lines of `stacks`."""
+    return Outcome(reason, Error(ename, evalue, [*(stacks or []), f"{ename}: {evalue}\n"], **extra))
 
 
 def _take_counted(texts: list[str | None]) -> tuple[list[str] | None, list[str | None]]:

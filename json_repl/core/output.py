@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STDOUT, STDERR = 1, 2
+STREAMS = {"stdout": STDOUT, "stderr": STDERR}
 PAGE_BYTES = 1 << 16
+FOLLOW_SECONDS = 0.002  # between two looks at output that is streamed
 
 _len, _memoryview, _take = len, memoryview, next  # user code's print() comes here with its own builtins in force
 
@@ -45,8 +47,6 @@ _CPU_AT = 48
 _COPIES_AT = 56
 _AWAITED_AT = 64
 _DATA_AT = 128
-
-Piece = "tuple[int, bytes]"  # (STDOUT, b"hello\n")
 
 
 class OutputBuffer:
@@ -241,7 +241,21 @@ class OutputReader:
     def wait_for_more(self, *, wanted: bool) -> None:
         """Have the writer tell as soon as it writes again, or not."""
         assert self._page is not None
-        self._page[_AWAITED_AT] = wanted
+        if not self._page.closed:
+            self._page[_AWAITED_AT] = wanted
+
+    def follow(self, collect: Callable[[], object], call_in: Callable[[float], object]) -> None:
+        """Have what is printed taken while code runs: at once after a pause, else every `FOLLOW_SECONDS`.
+
+        `collect` takes what there is; `call_in` has this called again in some seconds, or returns False.
+        """
+        place = self.place
+        collect()
+        if self.place == place:
+            self.wait_for_more(wanted=True)
+            collect()  # what was written before the writer knew
+        if self.place != place:
+            self.wait_for_more(wanted=call_in(FOLLOW_SECONDS) is False)
 
     def aim_interrupt(self, owner: int) -> None:
         """Name the request that the next SIGINT is meant for, so that it cannot hit a later one."""

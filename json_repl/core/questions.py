@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # User code calls these with its own builtins in force.
-_bool, _str, _EOFError, _RuntimeError = bool, str, EOFError, RuntimeError
+_str, _EOFError, _RuntimeError = str, EOFError, RuntimeError
 
 
 class Questions:

@@ -60,6 +60,9 @@ class Setting:
         }.get(str(self.kind), "any text")
 
 
+DEFAULT_TIMEOUT = 30.0  # seconds, in a worker: the user's own number
+DEFAULT_MAX_OUTPUT = 1 << 20  # bytes
+
 TABLE: tuple[Setting, ...] = (
     Setting(
         "worker",
@@ -128,7 +131,7 @@ TABLE: tuple[Setting, ...] = (
         "max_output",
         "JSON_REPL_MAX_OUTPUT",
         "bytes",
-        1 << 20,
+        DEFAULT_MAX_OUTPUT,
         "Bytes of each output stream that an answer holds, where its request names none; `output/read` gives the rest.",
     ),
     Setting("history_size", "JSON_REPL_HISTORY_SIZE", "count", 1000, "How many requests the history holds."),
@@ -136,7 +139,6 @@ TABLE: tuple[Setting, ...] = (
 
 MOST_SECONDS = 1e9  # 31 years; the system's own clocks overflow later
 _MOST = {"seconds": MOST_SECONDS, "bytes": 1 << 40, "count": 1 << 30}
-DEFAULT_TIMEOUT = 30.0  # seconds, in a worker: the user's own number
 
 
 class Settings:

@@ -43,6 +43,7 @@ LOSS_SECONDS = 1.0  # for the end of a session to be seen by its keeper
 
 PRISTINE = 0  # instead of a request's number: the state before the first one
 KEEPER = (1 << 62) - 1  # and a copy that is there only to end what is left, as that of the pristine state does too
+GUARDS = (PRISTINE, KEEPER)
 MARK = "JSON_REPL_WORKER"  # in the environment of all that a worker starts: "<session's process>.<which session>"
 # Request number, pid, threads of the user's that the copy lacks, whether threads or tasks change the state any time.
 REPORT = struct.Struct("<QQQ?")
@@ -121,7 +122,6 @@ class Parking:
         The kernel ends the worker's process group with the session (see `end_with_parent`); this one sees to those that
         have left the group, and to a worker that has closed all its files. It holds the pristine state, too.
         """
-        self.guarded = True
         self.park(PRISTINE if self.due == PRISTINE else KEEPER)
 
     def park(self, number: int) -> str:
@@ -129,19 +129,20 @@ class Parking:
 
         Returns in the live worker, as LIVE or FAILED, and as COPY in each worker that is made of the copy later.
         """
+        self.guarded = self.guarded or number in GUARDS
         if not is_possible():
             return FAILED
-        if number == PRISTINE:
-            self.guarded = True
         if number != KEEPER:
             self.due = None
         started = process_time()
         random = _modules.get("random")
         random = random if hasattr(random, "getstate") else None  # and not a module of the user's
         self._lost_threads = _count_threads() - 1
-        if _count_tasks() > self._lost_threads + 1:
+        tasks = _count_tasks()
+        if tasks > self._lost_threads + 1:
             _end_pools()
-        self._moves = _count_tasks() > 1 or self._has_tasks()
+            tasks = _count_tasks()
+        self._moves = tasks > 1 or self._has_tasks()
         dice = random.getstate() if random is not None else None
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         try:
@@ -222,7 +223,7 @@ class Parking:
             far_end.close()
             while True:
                 role, mark, files = _receive(channel)
-                if not role and number in (KEEPER, PRISTINE) and self._has_lost_session():
+                if not role and number in GUARDS and self._has_lost_session():
                     _kill_marked()
                 if not files:
                     os._exit(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import gmtime, strftime, time
 
 from json_repl.core import outcome as ends
-from json_repl.core.outcome import Error, Outcome
+from json_repl.core.outcome import Outcome, failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def make_answer(session: Session, outcome: Outcome, execution_id: str) -> dict[s
 def make_cancelled(session: Session) -> dict[str, object]:
     """What an answer says of a request whose turn has not come."""
     why = "the request was cancelled before its turn came"
-    outcome = Outcome(ends.CANCELLED, Error("Cancelled", why, [f"Cancelled: {why}\n"]))
+    outcome = failure(ends.CANCELLED, "Cancelled", why)
     outcome.backend = "local" if session.worker is None else "worker"
     return make_answer(session, outcome, session.next_id())
 
@@ -80,11 +80,11 @@ def make_cancelled(session: Session) -> dict[str, object]:
 def make_running(session: Session) -> dict[str, object]:
     """What an answer says of an execution that goes on: its output as far as it was collected."""
     assert session.running is not None
-    execution_id = str(session.running["execution_id"])
+    execution_id = session.running["execution_id"]
     outcome = Outcome()
-    outcome.backend = "local" if session.local is not None and session.local.number else "worker"
+    outcome.backend = "local" if session.runs_locally else "worker"
     outcome.take_output(session.output_so_far())
-    outcome.elapsed_ms = (time() - float(str(session.running["since"]))) * 1000
+    outcome.elapsed_ms = (time() - session.running["since"]) * 1000
     answer: dict[str, Any] = make_answer(session, outcome, execution_id)
     answer["status"] = answer["debug_info"]["execution"] = ends.RUNNING
     return answer

@@ -44,7 +44,6 @@ class Gate:
         self._files = files
         self._lock = allocate_lock()
         self._open = False
-        self._number = 0
         self._main_thread = get_ident()
         self._next_interrupt: float | None = None
         self._calls: list[tuple[float, Callable[[], None]]] = []  # moments, and what is called then
@@ -73,10 +72,9 @@ class Gate:
         self._in_child = False
         self._start()
 
-    def open(self, number: int, timeout: float | None) -> None:
+    def open(self, timeout: float | None) -> None:
         """User code runs from here on; interrupt it in `timeout` seconds, if given."""
         self.late = False
-        self._number = number
         self._main_thread = get_ident()
         with self._lock:
             self._open = True

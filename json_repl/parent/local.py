@@ -12,23 +12,22 @@ from _thread import get_ident
 from select import POLLIN, poll
 
 from json_repl.core import forks, log, sources, streams, tracebacks
-from json_repl.core import outcome as ends
 from json_repl.core.imports import ours
 from json_repl.core.interpreter import Interpreter, handle_interrupts
-from json_repl.core.outcome import Error, Outcome
+from json_repl.core.outcome import Outcome
 from json_repl.core.output import PAGE_BYTES, OutputBuffer, OutputReader
 from json_repl.core.questions import Questions
+from json_repl.core.settings import DEFAULT_MAX_OUTPUT
 from json_repl.core.surroundings import Surroundings
 from json_repl.core.toolbox import make_toolbox
 from json_repl.parent.gate import Gate
-from json_repl.printed import MOST_BYTES, Printed, Spool
+from json_repl.printed import Printed, Spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-FOLLOW_SECONDS = 0.002  # between two looks at output that is streamed
 _PIPE_BYTES = 1 << 18  # as much as C code can write while it holds the interpreter's lock
 
 
@@ -94,12 +93,12 @@ class LocalBackend:
         host = self._enter_as_guest() if self._guest else None
         self._capture.begin(number)
         self.number = number
-        self._printed = printed or Printed(MOST_BYTES, Spool())
+        self._printed = printed or Printed(DEFAULT_MAX_OUTPUT, Spool())
         self._reader.wait_for_more(wanted=self._printed.listener is not None)
         self._ask = ask
         # Where stdin is a regular file, what a client has to say is read when the code has ended.
         self._questions.allowed = ask is not None and self._stdin in self._gate.watched
-        self._gate.open(number, timeout)
+        self._gate.open(timeout)
         outcome = self.interpreter.run(number, source, filename, silent=silent)
         self._gate.close()
         self._capture.end(self._sort_out)
@@ -108,7 +107,7 @@ class LocalBackend:
             self._leave_as_guest(*host)
         outcome.take_output(self._printed)
         if self._gate.late:
-            _is_timeout(outcome, timeout or 0)
+            outcome.is_timeout(timeout or 0, [])
         return outcome
 
     def call_in(self, seconds: float, call: Callable[[], None]) -> None:
@@ -200,17 +199,10 @@ class LocalBackend:
         self._gate.exclusively(self._follow)
 
     def _follow(self) -> None:
-        """Deliver what is printed while code runs: at once after a pause, else every `FOLLOW_SECONDS`."""
-        place = self._reader.place
-        self.collect()
         if self._printed.listener is None:  # it was only too much to be left where it is
-            return
-        if self._reader.place == place:
-            self._reader.wait_for_more(wanted=True)
-            self.collect()  # what was written before it knew
-        if self._reader.place != place:
-            follows = self._gate.call_in(FOLLOW_SECONDS, self._follow)
-            self._reader.wait_for_more(wanted=not follows)
+            self.collect()
+        else:
+            self._reader.follow(self.collect, lambda seconds: self._gate.call_in(seconds, self._follow))
 
     def collect(self) -> None:
         """Take what was printed until now. Called from what the gate lets through."""
@@ -263,10 +255,3 @@ def _in_main_thread() -> bool:
         import threading
 
     return get_ident() == threading.main_thread().ident
-
-
-def _is_timeout(outcome: Outcome, timeout: float) -> None:
-    lines = outcome.error.traceback if outcome.error else []
-    evalue = f"the code did not end within {timeout:g} s"
-    outcome.reason, outcome.result = ends.TIMEOUT, None
-    outcome.error = Error("ExecutionTimeout", evalue, [*lines, f"ExecutionTimeout: {evalue}\n"])

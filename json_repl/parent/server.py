@@ -142,7 +142,7 @@ class Server:
 
     def interrupt(self, session: Session) -> bool:
         """Raise KeyboardInterrupt in the code that runs, on either backend."""
-        if session.local is not None and session.local.number:
+        if session.local is not None and session.runs_locally:
             session.local.interrupt()
             return True
         return session.worker is not None and session.worker.interrupt()
@@ -165,7 +165,7 @@ class Server:
             self._reader_gone = True
             self._loop.forget(self._out)
             self.interrupt_all()
-            if any(session.local is not None and session.local.number for session in self.sessions):
+            if any(session.runs_locally for session in self.sessions):
                 start_new_thread(_end_for_want_of_readers, ())
         return False
 

@@ -12,6 +12,7 @@ from json_repl.printed import Printed, Spool
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from json_repl.core.protocol import Request
     from json_repl.core.settings import Settings
@@ -37,12 +38,11 @@ class Session:
         self.queue: deque[tuple[Request, Callable[[], None]]] = deque()  # ordered requests, and what starts them
         self.busy = False  # one of them is on its way
         self.current: Request | None = None  # which
-        self.running: dict[str, object] | None = None  # e.g. {"execution_id": "e3", "since": 1790000000.0}
+        self.running: dict[str, Any] | None = None  # e.g. {"execution_id": "e3", "since": 1790000000.0}
         self.number = 0  # of the newest execution
         self.execution_count = 0
         self.epoch = 0  # of the local namespace; a worker's comes on top
         self.started_at = time()
-        self.failed = 0
         self.patience: Patience | None = None  # once a client does not wait for an answer
         self._spool = Spool()
         self._outputs: dict[str, Printed] = {}  # of what runs, and of what has printed too much for its answer
@@ -68,6 +68,11 @@ class Session:
     def idle(self) -> bool:
         """Nothing runs and nothing waits."""
         return not self.busy and not self.queue
+
+    @property
+    def runs_locally(self) -> bool:
+        """Code runs, and in this process."""
+        return self.local is not None and self.local.number > 0
 
     def next_id(self) -> str:
         """An execution_id that was not used yet."""
@@ -97,7 +102,7 @@ class Session:
     def collect(self) -> None:
         """Take what was printed until now by the execution that runs. It may be over then: its answer is taken too."""
         if self.running is not None:
-            if self.local is not None and self.local.number:
+            if self.local is not None and self.runs_locally:
                 self.local.collect()
             elif self.worker is not None:
                 self.worker.collect()
@@ -105,7 +110,7 @@ class Session:
     def output_so_far(self) -> Printed:
         """What was collected from the execution that runs."""
         assert self.running is not None
-        return self._outputs[str(self.running["execution_id"])]
+        return self._outputs[self.running["execution_id"]]
 
     def read_output(self, execution_id: str, stream: str, offset: int, limit: int) -> dict[str, object]:
         """A part of what an execution prints, or has printed.
@@ -120,7 +125,7 @@ class Session:
 
     def answer_input(self, text: str | None) -> bool:
         """Give code that waits for its client a line, or, with None, the end of input; False if none waits."""
-        if self.local is not None and self.local.number:
+        if self.local is not None and self.runs_locally:
             return self.local.answer_input(text)
         return self.worker is not None and self.worker.answer_input(text)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from codecs import getincrementaldecoder
 
 from json_repl.core import protocol
-from json_repl.core.output import STDERR, STDOUT
+from json_repl.core.output import STREAMS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-NAMES = {STDOUT: "stdout", STDERR: "stderr"}
+NAMES = {stream: name for name, stream in STREAMS.items()}
 _new_decoder = getincrementaldecoder("utf-8")
 
 

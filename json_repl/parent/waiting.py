@@ -44,7 +44,7 @@ class Patience:
             if not answered:
                 self._session.collect()
             if not answered and self._session.running is not None:
-                execution_id = str(self._session.running["execution_id"])
+                execution_id = self._session.running["execution_id"]
                 answered.append(execution_id)
                 self._waiting[execution_id] = []
                 done(make_running(self._session))
