@@ -26,7 +26,7 @@ finally:
     sys.path = _path
 with imports.ours():
     import signal
-    from _thread import start_new_thread
+    from _thread import allocate_lock, start_new_thread
     from time import sleep
 
     from json_repl.core import log, streams
@@ -373,12 +373,16 @@ def _end(session: Session, status: int) -> None:
     while len(gone) < len(workers):
         _loop.turn()
     if session.local is not None:
+        waits = allocate_lock()
+        waits.acquire()
 
         def enough() -> None:
+            waits.release()
             sleep(LAST_WORDS_SECONDS)
             os._exit(status)
 
         start_new_thread(enough, ())
+        waits.acquire()  # a thread that begins when Python ends already would need a file to end itself: libgcc_s
         session.local.last_words()
     late = session.take_late_output()
     if late:

@@ -162,6 +162,7 @@ class LocalBackend:
         atexit._run_exitfuncs()
         self.interpreter.surroundings.leave()
         self._capture.end(self._sort_out)
+        self._gate.end()
 
     def go_on_during(self, wait: Callable[[], object], fds: list[int]) -> None:
         """Let user code's signal handlers run, and the session's asyncio tasks until one of `fds` can be read."""
