@@ -212,6 +212,8 @@ def get_local_backend() -> LocalBackend:
             session.settings.helpers,
             lambda *question: session.history.answer([str(part) for part in question]),
             _server.files() if _server is not None else {},
+            on_late_output=session.add_late_output,
+            watch=None if _server is None else _loop.watch,
             guest=_server is None,
         )
     return session.local

@@ -49,7 +49,7 @@ class WorkerManager:
         helpers: the user's own helper modules, as in JSON_REPL_HELPERS.
         snapshots, keep, snapshot_memory: as in JSON_REPL_SNAPSHOTS, .._KEEP and .._MEMORY.
         answer_question: what the worker's user code asks its session, and the reply.
-        on_late_output: output that belongs to no request.
+        on_late_output: output of an earlier request, whose number it gets, or of none (0).
         past, role: of one that goes on from another's state, see `twin`.
     """
 
@@ -63,7 +63,7 @@ class WorkerManager:
         keep: int = 8,
         snapshot_memory: int = 0,
         answer_question: Callable[[list[str]], Any] = lambda question: [],
-        on_late_output: Callable[[list[tuple[int, bytes]]], None] = lambda pieces: None,
+        on_late_output: Callable[[int, list[tuple[int, bytes]]], None] = lambda owner, pieces: None,
         past: Past | None = None,
         role: bytes = SUCCESSOR,
     ) -> None:
@@ -78,6 +78,7 @@ class WorkerManager:
         self._waiting: Turn | None = None  # for a copy of the state, before it runs
         self._call: tuple[bytes, Callable[[object], None]] | None = None
         self._numbers = 0
+        self._streams = False  # a request has asked for its output as it comes, and its threads may print still
         self._oom_count = OutOfMemoryCount()
 
     # -- what others call --------------------------------------------------------------------------------------------
@@ -240,7 +241,8 @@ class WorkerManager:
             turn.started = perf_counter()
             self._oom_count.refresh()
             link.busy = turn.number
-            link.follow(wanted=turn.printed.listener is not None)
+            self._streams = self._streams or turn.printed.listener is not None
+            link.follow(wanted=self._streams)
             link.send(wire.REQUEST, marshal.dumps(turn.for_worker(), 4))
             if turn.timeout:
                 turn.deadline = self.lineage.loop.call_in(turn.timeout, self._deadline)
@@ -317,7 +319,7 @@ class WorkerManager:
         if self._turn is not None and owner == self._turn.number:
             self._turn.printed.add(pieces)
         else:
-            self.on_late_output(pieces)
+            self.on_late_output(owner, pieces)
 
     def on_lost(self, end: End) -> None:
         """The worker has ended, and the state is what it will be."""

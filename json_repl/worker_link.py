@@ -210,8 +210,9 @@ class WorkerLink:
             for _ in range(_MOST_LOOKS):
                 found = self._output.peek()
                 if found is not None:
-                    self._deliver(*found)
-                    return found[0]
+                    owner, pieces = found
+                    self._deliver(pieces)
+                    return owner
                 if self._ending:
                     break
                 self._read()
@@ -319,7 +320,7 @@ class WorkerLink:
 
     def _take(self, kind: int, payload: bytes) -> None:
         if kind == wire.OUTPUT:
-            self._deliver(*self._output.take(payload))
+            self._deliver(self._output.take(payload))
         elif kind == wire.NEWS:  # not now: it reads on, and what stands here comes before that
             self._loop.call_in(0, self._follow_on)
         else:
@@ -336,7 +337,7 @@ class WorkerLink:
             pass
         for payload in self._frames.salvage(wire.OUTPUT):
             try:
-                self._deliver(*self._output.take(payload))
+                self._deliver(self._output.take(payload))
             except WireError:
                 continue
         self._finish(None)
@@ -352,8 +353,8 @@ class WorkerLink:
             self._unsent.clear()
             self._loop.forget(self._requests)
 
-    def _deliver(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
-        if pieces:
+    def _deliver(self, found: list[tuple[int, list[tuple[int, bytes]]]]) -> None:
+        for owner, pieces in found:
             self._on_output(owner, pieces)
 
     def _pipe_is_ready(self) -> None:

@@ -95,8 +95,8 @@ class Gate:
         write(self._wake_write, b"!")
         return True
 
-    def exclusively(self, call: Callable[[], None]) -> None:
-        """Call while nothing of the other thread happens; not at all while no user code runs, which is our time.
+    def exclusively(self, call: Callable[[], None]) -> bool:
+        """Call while nothing of the other thread happens; False, and not at all, while no user code runs: our time.
 
         Signals wait, as their handlers raise.
         """
@@ -106,6 +106,7 @@ class Gate:
             with self._lock:
                 if self._open:
                     call()
+                return self._open
         finally:
             pthread_sigmask(SIG_SETMASK, mask)
 
