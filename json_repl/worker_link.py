@@ -22,6 +22,7 @@ from json_repl.core.errors import WireError, WorkerUnavailable
 from json_repl.core.imports import HOME
 from json_repl.core.output import PAGE_BYTES, STDERR, STDOUT, OutputReader
 from json_repl.core.streams import PIPE_BYTES
+from json_repl.core.tracebacks import without_our_lines
 from json_repl.loop import WRITE, Loop
 from json_repl.reports import Reports, make_channel
 from json_repl.shelf import Snapshot
@@ -37,7 +38,7 @@ GRACE_SECONDS = 1.0  # for interrupted code to end by itself
 _READ_BYTES = 1 << 16  # as much as a pipe holds; room for more costs a page fault each time
 _PATIENCE = 0.002  # seconds that bytes may lie in a pipe of a busy worker before we take them instead of it
 _MOST_STACK_BYTES = 100_000
-_MOST_LOOKS = 100  # at a page that is handed over again and again meanwhile, or was spoiled
+_MOST_LOOKS = 100  # at a page that is handed over again and again meanwhile, or was spoiled; and at stacks
 
 
 class WorkerLink:
@@ -124,8 +125,24 @@ class WorkerLink:
         """Lines of Python stacks that were written since the last call, without frames of ours."""
         text = os.pread(self._stacks, _MOST_STACK_BYTES, self._stacks_read)
         self._stacks_read += len(text)
-        lines = text.decode("utf-8", "replace").splitlines(keepends=True)
-        return [line for line in lines if f'"{HOME}/json_repl/' not in line and f'"{WORKER_FILE}"' not in line]
+        return without_our_lines(text.decode("utf-8", "replace"))
+
+    def ask_for_stacks(self, done: Callable[[str], None]) -> None:
+        """Give `done` the Python stacks of all threads, without frames of ours; "" where they cannot be had."""
+        if self.process is None or not processes.catches(self.process.pid, wire.DUMP_SIGNAL):
+            done("")
+            return
+        self.process.send(wire.DUMP_SIGNAL)
+
+        def look(looks: int, seen: int) -> None:
+            size = 0 if self.closed else os.fstat(self._stacks).st_size
+            is_whole = size > self._stacks_read and size == seen
+            if self.closed or is_whole or not looks:
+                done("" if self.closed else "".join(self.stacks()))
+            else:
+                self._loop.call_in(STACKS_SECONDS, lambda: look(looks - 1, size))
+
+        look(_MOST_LOOKS, 0)
 
     def follow(self, *, wanted: bool) -> None:
         """From here on deliver output while it is written, see `OutputReader.follow`, or not."""

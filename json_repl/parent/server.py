@@ -82,6 +82,7 @@ class Server:
         self._stopped: str | None = None  # why nothing more is run
         self._reader_gone = False
         self._answered_any = False
+        self._deferred = 0  # control requests whose answers are on their way
 
     # -- the life of the server --------------------------------------------------------------------------------------
 
@@ -155,7 +156,7 @@ class Server:
     def _is_over(self) -> bool:
         if self._reader_gone:
             return True
-        if self.sessions.closing or not all(session.idle for session in self.sessions):
+        if self._deferred or self.sessions.closing or not all(session.idle for session in self.sessions):
             return False
         return self._at_end or self._stopped is not None
 
@@ -221,7 +222,7 @@ class Server:
         params = method.check(request.params)
         session = self.sessions.get(params.pop("session_id"))
         if method.defers:
-            method.handler(self, session, lambda result: self._answer(request, result), **params)
+            self._defer(request, lambda done: method.handler(self, session, done, **params))
         elif method.control:
             request.succeed(method.handler(self, session, **params))
         elif params.get("if_busy") == "reject" and not session.idle:
@@ -230,6 +231,20 @@ class Server:
             if params.get("new_session_id") is not None:  # requests for it may stand in the same line already
                 request.reserves = self.sessions.reserve(str(params["new_session_id"]))
             session.queue.append((request, lambda: self._start(session, request, method, params)))
+
+    def _defer(self, request: Request, start: Callable[[Done], None]) -> None:
+        # The session does not end before it is answered.
+        self._deferred += 1
+
+        def done(result: dict[str, object] | RpcError) -> None:
+            self._deferred -= 1
+            self._answer(request, result)
+
+        try:
+            start(done)
+        except BaseException:
+            self._deferred -= 1
+            raise
 
     def _run_queues(self) -> None:
         for session in self.sessions:

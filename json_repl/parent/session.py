@@ -129,6 +129,16 @@ class Session:
             raise InvalidParams(f"there is no more output of {execution_id!r} than its answer holds.")
         return self._outputs[execution_id].read(stream, offset, limit)
 
+    def ask_for_stacks(self, done: Callable[[str], None]) -> None:
+        """Give `done` the Python stacks of all threads of the code that runs."""
+        worker = self.worker and (self.worker.trial or self.worker)
+        if self.local is not None and self.runs_locally:
+            done(self.local.stacks())
+        elif worker is not None and worker.lineage.link is not None:
+            worker.lineage.link.ask_for_stacks(done)
+        else:  # it waits for its worker
+            done("")
+
     def answer_input(self, text: str | None) -> bool:
         """Give code that waits for its client a line, or, with None, the end of input; False if none waits."""
         if self.local is not None and self.runs_locally:
