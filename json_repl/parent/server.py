@@ -26,6 +26,7 @@ from json_repl.core.errors import (
 )
 from json_repl.core.imports import ours
 from json_repl.core.outcome import RUNNING
+from json_repl.core.settings import GRACE_SECONDS
 from json_repl.loop import GONE, Loop
 from json_repl.parent.answer import make_cancelled
 from json_repl.parent.batch import Batch
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 1 << 16
 _MOST_QUEUED = 10_000  # requests; further ones stay in the pipe, and then with who writes them
-GRACE_SECONDS = 2.0  # for local code that nobody listens to any more
+LAST_SECONDS = 2.0  # for local code that nobody listens to any more
 _READY_TOKEN = "__READY__"  # what clients of the replaced system wait for
 
 
@@ -141,12 +142,12 @@ class Server:
         """Run nothing more; what waits is answered with an error that says `why`."""
         self._stopped = self._stopped or why
 
-    def interrupt(self, session: Session) -> bool:
-        """Raise KeyboardInterrupt in the code that runs, on either backend."""
+    def interrupt(self, session: Session, grace: float | None = GRACE_SECONDS) -> bool:
+        """Raise KeyboardInterrupt in the code that runs; a worker that goes on for `grace` seconds is killed."""
         if session.local is not None and session.runs_locally:
             session.local.interrupt()
             return True
-        return session.worker is not None and session.worker.interrupt()
+        return session.worker is not None and session.worker.interrupt(grace)
 
     def interrupt_all(self) -> bool:
         """Interrupt every session; whether any code ran."""
@@ -394,5 +395,5 @@ def _our_bug(method: str, error: Exception) -> InternalError:
 
 def _end_for_want_of_readers() -> None:
     # Local code that takes no notice of an interrupt cannot be ended but with the session, which is of no more use.
-    sleep(GRACE_SECONDS)
+    sleep(LAST_SECONDS)
     _exit(1)

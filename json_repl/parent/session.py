@@ -135,7 +135,9 @@ class Session:
         if self.local is not None and self.runs_locally:
             done(self.local.stacks())
         elif worker is not None and worker.lineage.link is not None:
-            worker.lineage.link.ask_for_stacks(done)
+            from json_repl import ending
+
+            ending.ask_for_stacks(worker.lineage.link, done)
         else:  # it waits for its worker
             done("")
 
