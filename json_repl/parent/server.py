@@ -7,8 +7,7 @@ stdin --LineReader--> parse --> control: answered at once
 from __future__ import annotations
 
 from _thread import start_new_thread
-from os import _exit, read, write
-from select import POLLOUT, poll
+from os import _exit, read
 from time import sleep
 
 from json_repl import __version__
@@ -29,7 +28,7 @@ from json_repl.core.outcome import RUNNING
 from json_repl.core.settings import GRACE_SECONDS
 from json_repl.loop import GONE, Loop
 from json_repl.parent.answer import make_cancelled
-from json_repl.parent.batch import Batch
+from json_repl.parent.answers import Batch, Writer
 from json_repl.parent.methods import ALIASES, METHODS
 
 TYPE_CHECKING = False
@@ -76,12 +75,13 @@ class Server:
         self.exit_status = 0
         self._loop = loop
         self._settings = settings
-        self._in, self._out = requests_fd, answers_fd
+        self._in = requests_fd
+        self._out = Writer(answers_fd, self._reader_is_gone)
+        self.write = self._out.write
         self._lines = protocol.LineReader(settings.max_line)
         self._only = only
         self._at_end = only is not None
         self._stopped: str | None = None  # why nothing more is run
-        self._reader_gone = False
         self._answered_any = False
         self._deferred = 0  # control requests whose answers are on their way
 
@@ -89,7 +89,7 @@ class Server:
 
     def serve(self) -> int:
         """Answer until stdin ends and all is answered. Returns the exit status."""
-        self._loop.watch(self._out, self._reader_is_gone, GONE)
+        self._loop.watch(self._out.fd, self._reader_is_gone, GONE)
         self._loop.let_go_on = self._let_user_code_go_on
         if self._settings.ready == "plain":
             self.write(_READY_TOKEN.encode())
@@ -103,13 +103,13 @@ class Server:
         while not self._is_over():
             self._loop.turn()
             self._run_queues()
-        if self._settings.check and self.any_failed:
+        if self._out.has_failed or (self._settings.check and self.any_failed):
             self.exit_status = 1
         return self.exit_status
 
     def files(self) -> dict[int, Callable[[], object]]:
         """What is watched while local code runs; a callback that returns False has nothing more to watch."""
-        files: dict[int, Callable[[], object]] = {self._out: self._reader_is_gone}
+        files: dict[int, Callable[[], object]] = {self._out.fd: self._reader_is_gone}
         return files if self._at_end else {self._in: self.read, **files}
 
     def read(self) -> bool | None:
@@ -155,17 +155,17 @@ class Server:
         return any(hits)
 
     def _is_over(self) -> bool:
-        if self._reader_gone:
+        if self._out.is_gone:
             return True
         if self._deferred or self.sessions.closing or not all(session.idle for session in self.sessions):
             return False
         return self._at_end or self._stopped is not None
 
     def _reader_is_gone(self) -> bool:
-        if not self._reader_gone:
+        if not self._out.is_gone:
             log.debug("nobody reads the answers any more")
-            self._reader_gone = True
-            self._loop.forget(self._out)
+            self._out.is_gone = True
+            self._loop.forget(self._out.fd)
             self.interrupt_all()
             if any(session.runs_locally for session in self.sessions):
                 start_new_thread(_end_for_want_of_readers, ())
@@ -249,7 +249,7 @@ class Server:
 
     def _run_queues(self) -> None:
         for session in self.sessions:
-            while session.queue and not session.busy and not self._reader_gone:
+            while session.queue and not session.busy and not self._out.is_gone:
                 request, start = session.queue.popleft()
                 if self._stopped is not None:
                     self._fail(request, ShuttingDown(f"not run: {self._stopped}."))
@@ -359,23 +359,6 @@ class Server:
         if not self._answered_any:
             self._answered_any = True
             self._loop.call_in(0, self._warm_up)
-
-    def write(self, line: bytes) -> None:
-        """Write one line to stdout."""
-        data = memoryview(line + b"\n")
-        while data and not self._reader_gone:
-            try:
-                data = data[write(self._out, data) :]
-            except BlockingIOError:  # somebody who shares our stdout has set it so
-                waiting = poll()
-                waiting.register(self._out, POLLOUT)
-                waiting.poll()
-            except (BrokenPipeError, ConnectionResetError):
-                self._reader_is_gone()
-            except OSError as error:
-                log.warning(f"an answer cannot be written to stdout: {error.strerror}")
-                self.exit_status = 1
-                self._reader_is_gone()
 
     def _warm_up(self) -> None:
         # What the first answer could do without, and later ones are faster with.
