@@ -91,7 +91,8 @@ def _view(transcript: BinaryIO, output: BinaryIO, requests: BinaryIO | None, tit
         raise click.UsageError("the page is not for a terminal: say where to write it, by -o FILE.")
     files = [requests, transcript] if requests else [transcript]
     name = os.path.basename(transcript.name) if transcript.name != "<stdin>" else "A transcript"
-    output.write(render(read(*files), title or name).encode("utf-8", "replace"))
+    page = render(read(*files), title or name).encode("utf-8", "replace")
+    output.write(page)  # which empties the file, that may be the transcript's
 
 
 def parse(arguments: list[str]) -> dict[str, Any]:

@@ -28,11 +28,11 @@ _markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "striketh
 def show(bundle: Json) -> Markup:
     """The HTML of display data, e.g. ``{"data": {"text/plain": "1"}, "metadata": {}}``, and what of it is not shown."""
     data, metadata = table(bundle.get("data")), table(bundle.get("metadata"))
-    shown = Markup("")
-    for mime, renderer in _RENDERERS.items():
+    shown, others = Markup(""), [mime for mime in data if mime not in RENDERERS]
+    for mime, renderer in RENDERERS.items():
         if data.get(mime) is not None and not shown:
             shown = renderer(data[mime], {**table(metadata.get(mime)), "alt": text(data.get("text/plain"))})
-    others = [mime for mime in data if mime not in _RENDERERS or (not shown and mime != "text/plain")]
+            others += [] if shown else [mime]
     if others:
         shown += Markup('<p class="aside">not shown: {}</p>').format(", ".join(others))
     return shown
@@ -44,7 +44,7 @@ def is_rich(data: Json) -> bool:
 
 
 def _html(value: object, about: Json) -> Markup:
-    given = text(value)
+    given = text(value).encode("utf-8", "replace").decode()  # without halves of characters, which JSON can spell
     if len(_TAG.findall(given)) > _MOST_TAGS:
         return Markup("")
     cleaned = nh3.clean(given, tags=_TAGS, url_schemes={"http", "https", "mailto", "data"}, attribute_filter=_attribute)
@@ -96,7 +96,7 @@ def _img(mime: str, data: str, about: Json) -> Markup:
     return Markup('<img alt="{}" src="data:{};base64,{}"{}>').format(about["alt"][:200] or mime, mime, data, sizes)
 
 
-_RENDERERS: dict[str, Callable[[object, Json], Markup]] = {  # the first that there is, and that shows anything
+RENDERERS: dict[str, Callable[[object, Json], Markup]] = {  # the first that there is, and that shows anything
     "text/html": _html,
     "image/svg+xml": _svg,
     **{

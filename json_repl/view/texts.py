@@ -29,7 +29,7 @@ VISIBLE = {number: f"⟨U+{number:04X}⟩" for number in _NAMED}
 def terminal(text: str) -> Markup:
     """Text as a terminal would show it, in a ``<pre>``: its colours, and of a progress bar the last state."""
     shown = _without_overwritten(_cut(text))
-    return _pre("text", text, shown, Markup("").join(_coloured(shown)))
+    return _pre("text", text, _ESCAPES.sub("", shown), Markup("").join(_coloured(shown)))
 
 
 def code(text: str, language: str) -> Markup:
@@ -87,7 +87,7 @@ def _without_overwritten(text: str) -> str:
 # -- colours of a terminal ---------------------------------------------------------------------------------------------
 
 # A sequence that sets colours; any other sequence, which is left out.
-_ESCAPES = re.compile(r"\x1b\[([\d;:]*)m|\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
+_ESCAPES = re.compile(r"\x1b\[([\d;:]*)m|\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])")
 _STYLES = {
     1: "font-weight:700",
     2: "opacity:.7",
@@ -145,7 +145,7 @@ def _change(on: dict[int | str, str], parameters: str) -> None:
                 on.pop(ended, None)
         elif number in (38, 48):
             name = "color" if number == 38 else "background"
-            on[name] = _further_colour(numbers, name) or on.get(name, "")
+            on.update({name: colour} if (colour := _further_colour(numbers, name)) else {})
         elif 30 <= number <= 37 or 90 <= number <= 97:
             on["color"] = _NAMED_COLOURS["color"].format(number % 10 + 8 * (number >= 90))
         elif 40 <= number <= 47 or 100 <= number <= 107:

@@ -211,7 +211,8 @@ class _Reader:
         bare = "jsonrpc" not in message
         given = message.get("params")
         if isinstance(given, list):  # by position
-            given = {"code": given[0], "more": given[1:]} if method == "execute" and given else {"params": given}
+            first = "code" if method == "execute" else "0"
+            given = {str(place) if place else first: value for place, value in enumerate(given)}
         rest = {name: value for name, value in message.items() if bare and name not in ("id", "method", "params")}
         params = {**rest, **table(given)}
         session = text(params.pop("session_id", None)) or "default"
