@@ -32,7 +32,8 @@ first line:
 
 With `"stream": true`, `execute` tells what its code prints while it runs, the first piece at once, then at most every
 2 ms: `{"jsonrpc":"2.0","method":"stream","params":{"execution_id":"e3","session_id":"default","name":"stdout","text":"..."}}`.
-All of them come before the answer, which holds the output too. If the worker is taken away and the code runs again, the
+All of them come before the answer, which holds the output too. What a thread prints after that comes as a notification
+with `"late": true` and the id of the execution that has started the thread. If the worker is taken away and the code runs again, the
 notification `retry` (`{execution_id, session_id, attempt}`) says that what was told before it is void.
 
 With `"allow_stdin": true`, `input()` and `getpass` ask the client by the notification `input_request` (`{execution_id,
@@ -63,7 +64,8 @@ on an error `stderr` ends with the traceback |
 | `changes` | null, or of a dry run `{added, changed, removed}`: names. Values are compared by their content up to 16 \
 MiB each where they can be pickled, else by identity |
 | `truncated` | whether output was left out, which `output/read` gives |
-| `late_output` | what threads and left-over children printed between requests |
+| `late_output` | what left-over children printed between requests, and threads of earlier executions that had no \
+`stream`, whenever they printed |
 | `backend` | where the code ran: `"local"` or `"worker"` |
 | `attempts` | how often it was run: more than once only after its worker had been taken away |
 | `fallback` | null, or `{reason, message}`: why code that was meant for a worker ran in the session's own process |

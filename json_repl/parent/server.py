@@ -26,6 +26,7 @@ from json_repl.core.errors import (
 )
 from json_repl.core.imports import ours
 from json_repl.core.outcome import RUNNING
+from json_repl.core.settings import GRACE_SECONDS
 from json_repl.loop import GONE, Loop
 from json_repl.parent.answer import make_cancelled
 from json_repl.parent.batch import Batch
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 1 << 16
 _MOST_QUEUED = 10_000  # requests; further ones stay in the pipe, and then with who writes them
-GRACE_SECONDS = 2.0  # for local code that nobody listens to any more
+LAST_SECONDS = 2.0  # for local code that nobody listens to any more
 _READY_TOKEN = "__READY__"  # what clients of the replaced system wait for
 
 
@@ -82,6 +83,7 @@ class Server:
         self._stopped: str | None = None  # why nothing more is run
         self._reader_gone = False
         self._answered_any = False
+        self._deferred = 0  # control requests whose answers are on their way
 
     # -- the life of the server --------------------------------------------------------------------------------------
 
@@ -140,12 +142,12 @@ class Server:
         """Run nothing more; what waits is answered with an error that says `why`."""
         self._stopped = self._stopped or why
 
-    def interrupt(self, session: Session) -> bool:
-        """Raise KeyboardInterrupt in the code that runs, on either backend."""
+    def interrupt(self, session: Session, grace: float | None = GRACE_SECONDS) -> bool:
+        """Raise KeyboardInterrupt in the code that runs; a worker that goes on for `grace` seconds is killed."""
         if session.local is not None and session.runs_locally:
             session.local.interrupt()
             return True
-        return session.worker is not None and session.worker.interrupt()
+        return session.worker is not None and session.worker.interrupt(grace)
 
     def interrupt_all(self) -> bool:
         """Interrupt every session; whether any code ran."""
@@ -155,7 +157,7 @@ class Server:
     def _is_over(self) -> bool:
         if self._reader_gone:
             return True
-        if self.sessions.closing or not all(session.idle for session in self.sessions):
+        if self._deferred or self.sessions.closing or not all(session.idle for session in self.sessions):
             return False
         return self._at_end or self._stopped is not None
 
@@ -221,7 +223,7 @@ class Server:
         params = method.check(request.params)
         session = self.sessions.get(params.pop("session_id"))
         if method.defers:
-            method.handler(self, session, lambda result: self._answer(request, result), **params)
+            self._defer(request, lambda done: method.handler(self, session, done, **params))
         elif method.control:
             request.succeed(method.handler(self, session, **params))
         elif params.get("if_busy") == "reject" and not session.idle:
@@ -230,6 +232,20 @@ class Server:
             if params.get("new_session_id") is not None:  # requests for it may stand in the same line already
                 request.reserves = self.sessions.reserve(str(params["new_session_id"]))
             session.queue.append((request, lambda: self._start(session, request, method, params)))
+
+    def _defer(self, request: Request, start: Callable[[Done], None]) -> None:
+        # The session does not end before it is answered.
+        self._deferred += 1
+
+        def done(result: dict[str, object] | RpcError) -> None:
+            self._deferred -= 1
+            self._answer(request, result)
+
+        try:
+            start(done)
+        except BaseException:
+            self._deferred -= 1
+            raise
 
     def _run_queues(self) -> None:
         for session in self.sessions:
@@ -379,5 +395,5 @@ def _our_bug(method: str, error: Exception) -> InternalError:
 
 def _end_for_want_of_readers() -> None:
     # Local code that takes no notice of an interrupt cannot be ended but with the session, which is of no more use.
-    sleep(GRACE_SECONDS)
+    sleep(LAST_SECONDS)
     _exit(1)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ID = "default"
 _MOST_LATE_BYTES = 1 << 20
+_MOST_STREAMS = 1000
 
 
 class Session:
@@ -46,6 +47,7 @@ class Session:
         self.patience: Patience | None = None  # once a client does not wait for an answer
         self._spool = Spool()
         self._outputs: dict[str, Printed] = {}  # of what runs, and of what has printed too much for its answer
+        self._streams: dict[int, Stream] = {}  # of the last executions that have one
         self._late: list[tuple[int, bytes]] = []
         self._late_bytes = 0
         self._late_lost = 0
@@ -87,7 +89,11 @@ class Session:
         return self.number, execution_id
 
     def new_output(self, execution_id: str, most: int | None, listener: Stream | None) -> Printed:
-        """What is to hold the output of an execution: at most `most` bytes of each stream in memory."""
+        """What is to hold the output of the execution that begins: at most `most` bytes of each stream in memory."""
+        if listener is not None:
+            self._streams[self.number] = listener
+            if len(self._streams) > _MOST_STREAMS:
+                del self._streams[next(iter(self._streams))]
         printed = Printed(self.settings.max_output if most is None else most, self._spool, listener)
         self._outputs[execution_id] = printed
         return printed
@@ -123,14 +129,32 @@ class Session:
             raise InvalidParams(f"there is no more output of {execution_id!r} than its answer holds.")
         return self._outputs[execution_id].read(stream, offset, limit)
 
+    def ask_for_stacks(self, done: Callable[[str], None]) -> None:
+        """Give `done` the Python stacks of all threads of the code that runs."""
+        worker = self.worker and (self.worker.trial or self.worker)
+        if self.local is not None and self.runs_locally:
+            done(self.local.stacks())
+        elif worker is not None and worker.lineage.link is not None:
+            from json_repl import ending
+
+            ending.ask_for_stacks(worker.lineage.link, done)
+        else:  # it waits for its worker
+            done("")
+
     def answer_input(self, text: str | None) -> bool:
         """Give code that waits for its client a line, or, with None, the end of input; False if none waits."""
         if self.local is not None and self.runs_locally:
             return self.local.answer_input(text)
         return self.worker is not None and self.worker.answer_input(text)
 
-    def add_late_output(self, pieces: list[tuple[int, bytes]]) -> None:
-        """Keep what belongs to no request for the next answer, up to a bound; what is over it is counted."""
+    def add_late_output(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
+        """Take what request `owner` has left printing: for its stream, if it has one, else for the next answer.
+
+        That holds it up to a bound; what is over it is counted.
+        """
+        if owner in self._streams:
+            self._streams[owner].send(pieces)
+            return
         for stream, data in pieces:
             room = max(0, _MOST_LATE_BYTES - self._late_bytes)
             self._late_lost += len(data) - len(data[:room])
@@ -140,8 +164,6 @@ class Session:
 
     def take_late_output(self) -> str:
         """All late output since the last call, as text."""
-        if self.local is not None:
-            self.add_late_output(self.local.late_output())
         if not self._late:
             return ""
         text = b"".join(data for _, data in self._late).decode("utf-8", "replace")

@@ -39,9 +39,10 @@ class Stream:
         self._send(stream, b"".join(parts))
 
     def end(self) -> None:
-        """All was told: what is left is the start of a character that has not come."""
+        """The request is over: what comes now is late. What is left is the start of a character that has not come."""
         for stream in NAMES:
             self._send(stream, b"", final=True)
+        self._about = {**self._about, "late": True}
 
     def begin_again(self, attempt: int) -> None:
         """The code runs again, as its worker was taken away: what was told of it before is void."""
