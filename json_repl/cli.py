@@ -74,7 +74,9 @@ def _command(context: click.Context, /, **given: Any) -> dict[str, Any]:
 @click.option("--requests", type=click.File("rb"), help="The requests, if TRANSCRIPT holds only their answers.")
 @click.option("--title", help="The page's title; by default the name of the file.")
 def _view(transcript: BinaryIO, output: BinaryIO, requests: BinaryIO | None, title: str | None) -> None:
-    """Make one HTML page of a transcript: of the lines that went to a session, those that came back, or both.
+    """Make one HTML page of a transcript.
+
+    It has the lines that went to a session, those that came back, or both as they went by.
 
     \b
     tee requests.jsonl | json-repl-session | tee answers.jsonl

@@ -352,6 +352,12 @@ def _with_each_replaced(value: Any, odd: Any) -> Iterable[Any]:
             yield copy
 
 
+def test_what_the_session_said_on_a_line_stands_beside_that_line() -> None:
+    refusal = {"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": "it is no JSON"}}
+    page = page_of(b"a line of a log", {"code": "1"}, answer(), b"{nonsense", refusal)
+    assert "it is no JSON" in page.cells["line 4"] and "it is no JSON" not in page.cells["line 1"]
+
+
 def test_an_empty_transcript_gives_a_page_that_says_so() -> None:
     assert "nothing in this transcript" in page_of().html
 

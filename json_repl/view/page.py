@@ -140,8 +140,8 @@ def _blocks(cell: Cell, result: Json) -> Iterator[tuple[str, str, Markup]]:
         reply = "no reply" if question.reply is None else "•••" if question.hidden else question.reply
         yield "asked", "input", texts.terminal(f"{question.prompt}⟵ {reply}")
     # The answer holds all of it, but where it was too much, or where there is none.
-    pieces = cell.told.pieces if cell.told.pieces and (not result or result.get("truncated") is True) else _told(result)
-    for kind, value in pieces:
+    whole = result and result.get("truncated") is not True
+    for kind, value in _output(result) if whole or not cell.told.pieces else cell.told.joined():
         if kind == "display":
             yield "display", "", rich.show(value)
         elif value:
@@ -154,7 +154,7 @@ def _blocks(cell: Cell, result: Json) -> Iterator[tuple[str, str, Markup]]:
         yield "error", "", _error(error)
 
 
-def _told(result: Json) -> Iterator[tuple[str, Any]]:
+def _output(result: Json) -> Iterator[tuple[str, Any]]:
     """The output in an answer."""
     stderr, error = text(result.get("stderr")), table(result.get("error"))
     if error:  # its text ends stderr, for clients that show nothing else

@@ -48,6 +48,7 @@ def _html(value: object, about: Json) -> Markup:
     if len(_TAG.findall(given)) > _MOST_TAGS:
         return Markup("")
     cleaned = nh3.clean(given, tags=_TAGS, url_schemes={"http", "https", "mailto", "data"}, attribute_filter=_attribute)
+    cleaned = cleaned.replace("<img>", "")  # of which nothing is left
     if 'src="data:image/' not in cleaned and not re.sub("<[^>]*>", "", cleaned).strip():
         return Markup("")  # a script would have drawn it all
     return Markup('<div class="html" tabindex="0">{}</div>').format(Markup(cleaned))

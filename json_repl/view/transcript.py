@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, TypeAlias
 
 Json: TypeAlias = dict[str, Any]
@@ -50,10 +51,13 @@ class Told:
     pieces: list[tuple[str, Any]] = field(default_factory=list)  # e.g. [("stdout", "1\n"), ("display", {"data": {}})]
     questions: list[Question] = field(default_factory=list)
 
-    def add_text(self, stream: str, more: str) -> None:
-        if self.pieces and self.pieces[-1][0] == stream:
-            more = self.pieces.pop()[1] + more
-        self.pieces.append((stream, more))
+    def joined(self) -> Iterator[tuple[str, Any]]:
+        """The pieces, neighbours of one stream as one."""
+        for kind, pieces in groupby(self.pieces, lambda piece: piece[0]):
+            if kind == "display":
+                yield from pieces
+            else:
+                yield kind, "".join(text for _, text in pieces)
 
 
 @dataclass
@@ -100,7 +104,7 @@ def read(*files: Iterable[bytes]) -> list[Cell | Stray]:
     Args:
         files: lines, e.g. open files; the requests' first where they are apart from the answers.
     """
-    reader = _Reader()
+    reader = _Reader(apart=len(files) > 1)
     for lines in files:
         for number, line in enumerate(lines, 1):
             reader.take_line(line.decode("utf-8", "replace").lstrip("\ufeff").strip(), number)
@@ -133,7 +137,8 @@ def compact(value: object, indent: int | None = None) -> str:
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, *, apart: bool) -> None:
+        self._apart = apart  # the requests are in a file of their own
         self.entries: list[Cell | Stray] = []
         self._waiting: dict[str, deque[Cell]] = {}  # for their answers, by the id as JSON, e.g. {'"r1"': ..., "": ...}
         self._strays: deque[Stray] = deque()  # that were not answered
@@ -226,7 +231,9 @@ class _Reader:
     def _answer(self, message: Json, result: object, refusal: object) -> None:
         refusal = refusal if isinstance(refusal, dict) else None
         if refusal and not _key(message) and refusal.get("code") in _OF_UNREADABLE_LINES and self._strays:
-            self._strays.popleft().refusal = refusal
+            # Among answers there may be lines of other programs too: then it is the last one that was a request.
+            stray = self._strays.popleft() if self._apart else self._strays.pop()
+            stray.refusal = refusal
             return
         result = result if isinstance(result, dict) else {"result": result}
         cell = self._take_waiting(_key(message), None if refusal else result)
@@ -277,8 +284,8 @@ class _Reader:
         return self._told.setdefault(key, Told())
 
     def _take_stream(self, params: Json) -> None:
-        stream = "stderr" if params.get("name") == "stderr" else "stdout"
-        self._about(params).add_text("late" if params.get("late") is True else stream, text(params.get("text")))
+        kind = "late" if params.get("late") is True else "stderr" if params.get("name") == "stderr" else "stdout"
+        self._about(params).pieces.append((kind, text(params.get("text"))))
 
     def _take_retry(self, params: Json) -> None:
         self._about(params).pieces[:] = [("note", "the code runs again, as its worker was taken away")]
