@@ -36,7 +36,7 @@ WORKER_FILE = os.path.join(HOME, "subprocess_worker.py")
 _READ_BYTES = 1 << 16  # as much as a pipe holds; room for more costs a page fault each time
 _PATIENCE = 0.002  # seconds that bytes may lie in a pipe of a busy worker before we take them instead of it
 _MOST_STACK_BYTES = 100_000
-_MOST_LOOKS = 100  # at a page that is handed over again and again meanwhile, or was spoiled
+_MOST_LOOKS = 4  # at a page that is handed over meanwhile: what stood in it at first has come then
 
 
 class WorkerLink:
@@ -117,7 +117,7 @@ class WorkerLink:
 
     def _follow_on(self) -> None:
         if self._follows and not self.closed:
-            self._output.follow(self.collect, lambda seconds: self.loop.call_in(seconds, self._follow_on))
+            self._output.follow(lambda: self._collect_the_page(1), lambda seconds: self.loop.call_in(seconds, self._follow_on))
 
     def ask_for_snapshot(self, number: int) -> None:
         """Have the worker leave a copy of its state, which is that after request `number`, if none is on its way."""
@@ -187,16 +187,16 @@ class WorkerLink:
             else:
                 self.loop.forget(fd)
 
-    def _collect_the_page(self) -> int:
-        """The request whose output stands in the page now, or 0."""
+    def _collect_the_page(self, looks: int = _MOST_LOOKS) -> int:
+        """The request whose output stands in the page now, or 0. Before a second look, frames are taken."""
         try:
-            for _ in range(_MOST_LOOKS):
+            for looks_left in range(looks, 0, -1):
                 found = self._output.peek()
                 if found is not None:
                     owner, pieces = found
                     self._deliver(pieces)
                     return owner
-                if self._ending:
+                if self._ending or looks_left == 1:
                     break
                 self._read()
         except WireError as error:  # user code has written into the page
@@ -247,8 +247,8 @@ class WorkerLink:
     def _finish(self, code: int | None) -> None:
         if not self._ending:
             self._ending = True
-            if code is not None:
-                self._read()
+            while code is not None and self._read():
+                pass
             self._collect_the_rest()
             if self._abandoned:
                 self.reports.read()
@@ -280,26 +280,25 @@ class WorkerLink:
 
     # -- the pipes ---------------------------------------------------------------------------------------------------
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Take what stands in the answer pipe now; whether more may have come, which a worker that prints always has."""
         try:
-            while not self.closed:
-                data = os.read(self._answers, _READ_BYTES)
-                if not data:
-                    self.loop.forget(self._answers)  # its end; that of the process is told by its own file
-                    if self.process is None:  # it was to be made from a copy, which could not
-                        self._finish(None)
-                    return
-                for kind, payload in self._frames.feed(data):
-                    self._take(kind, payload)
-                if len(data) < _READ_BYTES:
-                    return
+            data = os.read(self._answers, _READ_BYTES)
+            if not data:
+                self.loop.forget(self._answers)  # its end; that of the process is told by its own file
+                if self.process is None:  # it was to be made from a copy, which could not
+                    self._finish(None)
+            for kind, payload in self._frames.feed(data):
+                self._take(kind, payload)
+            return len(data) == _READ_BYTES and not self.closed
         except BlockingIOError:
-            return
+            return False
         except WireError:
             self._garbage()
         except Exception as error:  # a bug of ours, which costs the worker and not the session
             log.warning(f"what a worker sent cannot be handled: {error!r}")
             self._garbage()
+        return False
 
     def _take(self, kind: int, payload: bytes) -> None:
         if kind == wire.OUTPUT:
