@@ -40,6 +40,7 @@ from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import CRASH, INTERRUPTED, failure
 from json_repl.core.output import PAGE_BYTES, OutputBuffer
 from json_repl.core.questions import Questions
+from json_repl.core.shown import Shown
 from json_repl.core.snapshot import CLONE, COPY, FAILED, PRISTINE, TRIAL, Parking
 from json_repl.core.streams import poll_anyhow
 from json_repl.core.surroundings import Surroundings
@@ -76,7 +77,9 @@ class Worker:
         self._capture = streams.Capture(pipes, buffer, self._tell_news, fd["page"])
         texts = self._capture.text_streams()
         self._interpreter = Interpreter(
-            lambda main: Surroundings(main, texts, self._questions.input), make_toolbox(self._ask, helpers, log.warning)
+            lambda main: Surroundings(main, texts, self._questions.input),
+            make_toolbox(self._ask, helpers, log.warning),
+            Shown(self._capture.write),
         )
         sources.teach("getpass", self._questions.teach)
         self._parking = Parking(fd, snapshots, buffer.note_parked, self._interpreter.tasks.exist, self._resume)

@@ -117,7 +117,9 @@ class WorkerLink:
 
     def _follow_on(self) -> None:
         if self._follows and not self.closed:
-            self._output.follow(lambda: self._collect_the_page(1), lambda seconds: self.loop.call_in(seconds, self._follow_on))
+            self._output.follow(
+                lambda: self._collect_the_page(1), lambda seconds: self.loop.call_in(seconds, self._follow_on)
+            )
 
     def ask_for_snapshot(self, number: int) -> None:
         """Have the worker leave a copy of its state, which is that after request `number`, if none is on its way."""
@@ -281,7 +283,7 @@ class WorkerLink:
     # -- the pipes ---------------------------------------------------------------------------------------------------
 
     def _read(self) -> bool:
-        """Take what stands in the answer pipe now; whether more may have come, which a worker that prints always has."""
+        """Take what stands in the answer pipe now; whether more may have come, as it always has of a flood."""
         try:
             data = os.read(self._answers, _READ_BYTES)
             if not data:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
     from typing import Any, TypeVar
 
+    from json_repl.core.shown import Shown
     from json_repl.core.surroundings import Surroundings
 
     _T = TypeVar("_T")
@@ -54,14 +55,16 @@ class Interpreter:
     Args:
         surround: makes the `Surroundings`, once there is a module to run in.
         base: names that every namespace starts with, e.g. ``{"h": <helpers>}``.
+        shown: what user code shows.
     """
 
-    def __init__(self, surround: Callable[[ModuleType], Surroundings], base: dict[str, object]) -> None:
+    def __init__(self, surround: Callable[[ModuleType], Surroundings], base: dict[str, object], shown: Shown) -> None:
+        self._shown = shown
         self.running = 0  # the number of the request that an interrupt may hit; 0 while there is none
         self._was_hit = False  # by an interrupt
         self._begun = 0  # the number of the newest request
         self._interrupted_early = 0  # the number of one that was interrupted when it had not begun
-        self._base = base
+        self._base = {**base, **shown.functions}
         self._flags = _TOP_LEVEL_AWAIT
         self._compiled: dict[tuple[str, int], tuple[CodeType | None, CodeType | None]] = {}
         self.tasks = Tasks()
@@ -176,9 +179,10 @@ class Interpreter:
                 value = self._execute(statements, expression)
                 if value is not None and not silent:
                     outcome.result = _safe_text(_repr(value))
+                    outcome.rich = self._shown.bundle(value, outcome.result)
                     self.namespace["_"] = value
                 value = None  # here, as its __del__ may hang
-                _flush()
+                self._flush()
             finally:
                 self.running = 0
                 self.surroundings.mask = self.surroundings.keep_signals_out()
@@ -270,12 +274,18 @@ class Interpreter:
         self._flags |= code.co_flags & _FUTURES  # `from __future__ import ...` holds from here on, as in any REPL
         return code
 
+    def _flush(self) -> None:
+        """Have user code give what it still holds: text in its streams, figures. It is user code that runs here."""
+        _flush()
+        for show in self._shown.at_end:
+            show()
+
     # -- errors ------------------------------------------------------------------------------------------------------
 
     def _explain(self, outcome: Outcome, raised: list[BaseException], number: int, source: str) -> None:
         error: BaseException | None = raised.pop()
         kind = type(error)
-        outcome.reason = ends.EXCEPTION
+        outcome.reason, outcome.result, outcome.rich = ends.EXCEPTION, None, None
         if issubclass(kind, KeyboardInterrupt):
             outcome.reason = ends.INTERRUPTED
         elif issubclass(kind, SystemExit):
@@ -294,7 +304,7 @@ class Interpreter:
                 self.running = number
                 self.surroundings.enter()
                 error = None
-                _flush()
+                self._flush()
             finally:
                 self.running = 0
                 self.surroundings.mask = self.surroundings.keep_signals_out()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STDOUT, STDERR = 1, 2
+DISPLAY = 3  # what is shown: a line of JSON for each message, see core/display.py
 STREAMS = {"stdout": STDOUT, "stderr": STDERR}
 PAGE_BYTES = 1 << 16
 FOLLOW_SECONDS = 0.002  # between two looks at output that is streamed
@@ -287,7 +288,7 @@ class OutputReader:
             if stream & _OWNED and at + _OWNED_RECORD.size <= len(data):
                 stream, _, owner = _OWNED_RECORD.unpack_from(data, at)
                 stream, start = stream & ~_OWNED, at + _OWNED_RECORD.size
-            if stream not in (STDOUT, STDERR):
+            if stream not in (STDOUT, STDERR, DISPLAY):
                 raise WireError("output of a stream that does not exist")
             at = end
             if max(start, known) < end:

@@ -18,6 +18,7 @@ from json_repl.core.outcome import Outcome
 from json_repl.core.output import PAGE_BYTES, OutputBuffer, OutputReader
 from json_repl.core.questions import Questions
 from json_repl.core.settings import DEFAULT_MAX_OUTPUT
+from json_repl.core.shown import Shown
 from json_repl.core.surroundings import Surroundings
 from json_repl.core.toolbox import make_toolbox
 from json_repl.parent.gate import Gate
@@ -76,6 +77,7 @@ class LocalBackend:
         self.interpreter = Interpreter(
             lambda main: Surroundings(main, texts, self._questions.input, guest=guest),
             make_toolbox(ask, helpers, log.warning),
+            Shown(self._capture.write),
         )
         drains = dict.fromkeys(pipes.values(), self._drain)
         self._stdin = next(iter(files), -1)

@@ -179,7 +179,7 @@ def _input_reply(
     "output/read",
     "A part of what an execution prints while it runs, or has printed, where its answer is `truncated`.",
     Param("execution_id", "string", "Of which.", REQUIRED),
-    Param("stream", "string", "Which stream.", "stdout", ("stdout", "stderr")),
+    Param("stream", "string", "Which: `stdout`, `stderr`, or what a `reference` of the answer names.", "stdout"),
     Param("offset", "count", "From which byte on.", 0),
     Param("limit", "count", "How many bytes at most, but for the one character that there is always.", 1 << 20),
     control=True,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import groupby
 from time import time
 
 from json_repl.core.errors import InvalidParams
+from json_repl.core.output import DISPLAY
+from json_repl.outputs import Outputs
 from json_repl.parent.history import History
 from json_repl.printed import Printed, Spool
 
@@ -48,7 +51,8 @@ class Session:
         self._spool = Spool()
         self._outputs: dict[str, Printed] = {}  # of what runs, and of what has printed too much for its answer
         self._streams: dict[int, Stream] = {}  # of the last executions that have one
-        self._late: list[tuple[int, bytes]] = []
+        self._late: list[bytes] = []
+        self._late_shown: dict[int, Outputs] = {}
         self._late_bytes = 0
         self._late_lost = 0
 
@@ -127,7 +131,10 @@ class Session:
         self.collect()
         if execution_id not in self._outputs:
             raise InvalidParams(f"there is no more output of {execution_id!r} than its answer holds.")
-        return self._outputs[execution_id].read(stream, offset, limit)
+        try:
+            return self._outputs[execution_id].read(stream, offset, limit)
+        except KeyError:
+            raise InvalidParams(f"the answer of {execution_id!r} refers to no {stream!r}.") from None
 
     def ask_for_stacks(self, done: Callable[[str], None]) -> None:
         """Give `done` the Python stacks of all threads of the code that runs."""
@@ -152,21 +159,33 @@ class Session:
 
         That holds it up to a bound; what is over it is counted.
         """
-        if owner in self._streams:
-            self._streams[owner].send(pieces)
-            return
-        for stream, data in pieces:
-            room = max(0, _MOST_LATE_BYTES - self._late_bytes)
-            self._late_lost += len(data) - len(data[:room])
-            self._late_bytes += len(data[:room])
-            if room:
-                self._late.append((stream, data[:room]))
+        listener = self._streams.get(owner)
+        for kind, run in groupby(pieces, lambda piece: piece[0] == DISPLAY):
+            if kind:
+                self._add_late_shown(owner, b"".join(data for _, data in run))
+            elif listener is not None:
+                listener.send(run)
+            else:
+                self._keep_late(b"".join(data for _, data in run))
+
+    def _add_late_shown(self, owner: int, data: bytes) -> None:
+        for method, content in self._late_shown.setdefault(owner, Outputs()).feed(data):
+            if owner in self._streams:
+                self._streams[owner].tell(method, content)
+            elif "data" in content:
+                self._keep_late(f"{content['data'].get('text/plain', '')}\n".encode("utf-8", "replace"))
+
+    def _keep_late(self, data: bytes) -> None:
+        room = max(0, _MOST_LATE_BYTES - self._late_bytes)
+        self._late_lost += len(data) - len(data[:room])
+        self._late_bytes += len(data[:room])
+        self._late.append(data[:room])
 
     def take_late_output(self) -> str:
         """All late output since the last call, as text."""
         if not self._late:
             return ""
-        text = b"".join(data for _, data in self._late).decode("utf-8", "replace")
+        text = b"".join(self._late).decode("utf-8", "replace")
         if self._late_lost:
             text += f"\n[{self._late_lost} more bytes were printed between requests]\n"
         self._late, self._late_bytes, self._late_lost = [], 0, 0
