@@ -196,6 +196,8 @@ class Printed:
         """The last value's repr, its MIME bundle, and the metadata of that, as they fit into an answer."""
         if result is None:
             return None, None, {}
+        if rich is None and len(result) * _LONGEST_CHARACTER <= self._most:  # as nearly always
+            return result, {"text/plain": result}, {}
         content = Outputs.parse(rich.encode()) if rich is not None else None
         content = content or {"data": {}, "metadata": {}}
         content["data"]["text/plain"] = result
