@@ -40,7 +40,7 @@ from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import CRASH, INTERRUPTED, failure
 from json_repl.core.output import PAGE_BYTES, OutputBuffer
 from json_repl.core.questions import Questions
-from json_repl.core.snapshot import CLONE, COPY, FAILED, PRISTINE, TRIAL, Parking
+from json_repl.core.snapshot import CLONE, COPY, FAILED, LOOK, PRISTINE, TRIAL, Parking
 from json_repl.core.streams import poll_anyhow
 from json_repl.core.surroundings import Surroundings
 from json_repl.core.toolbox import make_toolbox
@@ -142,7 +142,7 @@ class Worker:
         # This process is a copy that becomes a live worker: its files are new.
         if role == CLONE:
             self._parking.guarded = False  # by a copy of its own: the other session's goes with that
-        elif role == TRIAL:
+        elif role in (TRIAL, LOOK):
             self._parking.mode = "off"
         self._capture.use(mmap.mmap(self._fd["page"], PAGE_BYTES))
         self._answers.raw.close()  # with what a thread that has stayed behind was about to send
@@ -151,7 +151,7 @@ class Worker:
         dump_stacks_into(self._fd["stacks"])
         self._frames = wire.FrameReader()
         self._received.clear()
-        self._interpreter.wake_up_elsewhere()
+        self._interpreter.wake_up_elsewhere(only_to_look=role == LOOK)
         self._say_ready()
 
     def _open_answers(self) -> Any:
@@ -183,7 +183,7 @@ class Worker:
         elif kind == wire.PARK:
             number, anew = _loads(payload)
             if (anew or not self._parking.holds(number)) and self._parking.park(number) is FAILED:
-                self.send(wire.FAILURE, wire.pack_texts(["the system gives no process for it"]))
+                self.send(wire.UNPARKED, wire.pack_texts(["the system gives no process for it"]))
         elif kind == wire.SYNC:
             self.send(wire.SYNC, b"")
         elif kind == wire.CALL:
@@ -231,7 +231,7 @@ class Worker:
             outcome = failure(CRASH, "InternalError", evalue)
             self._capture.end(lambda: self.send(wire.ANSWER, outcome.to_frame()))
         else:
-            self.send(wire.FAILURE, wire.pack_texts([evalue]))
+            self.send(wire.UNPARKED if kind == wire.PARK else wire.FAILURE, wire.pack_texts([evalue]))
 
     def _ask(self, *question: object) -> Any:
         # Only the request that runs may read the wire: the main thread does, and nobody else.

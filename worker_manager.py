@@ -26,6 +26,7 @@ from json_repl.core.errors import InternalError, WireError, WorkerLost, WorkerUn
 from json_repl.core.outcome import Outcome, failure
 from json_repl.core.snapshot import SUCCESSOR
 from json_repl.lineage import STOP_SECONDS, Lineage
+from json_repl.look import Looks
 from json_repl.loop import Loop, Visit
 from json_repl.memory import OutOfMemoryCount
 from json_repl.turn import RESTARTS, Turn, crash, is_timeout, killed, not_run, was_taken_away
@@ -74,6 +75,7 @@ class WorkerManager:
         limits = {"keep": keep, "snapshot_memory": snapshot_memory}
         self._options: dict[str, Any] = {**source, **limits}
         self.lineage = Lineage(self, loop or Loop(), source, **limits, past=past, role=role)
+        self.looks = Looks(self)
         self._turn: Turn | None = None
         self._waiting: Turn | None = None  # for a copy of the state, before it runs
         self._call: tuple[bytes, Callable[[object], None]] | None = None
@@ -110,6 +112,8 @@ class WorkerManager:
             self._proceed()
 
     def _start_from(self, copy: Snapshot | str, turn: Turn) -> None:
+        if turn is not self._waiting:  # it was interrupted
+            return
         if isinstance(copy, str):
             self._waiting = None
             turn.done(not_run(copy))
@@ -151,7 +155,6 @@ class WorkerManager:
         waiting = self._waiting
         if waiting is not None and number in (None, waiting.number):
             self._waiting = None
-            self.lineage.forget_wants()
             self._drop_trial()
             waiting.done(not_run("it was interrupted before"))
             return True
@@ -176,14 +179,8 @@ class WorkerManager:
 
     def twin(self, past: Past, role: bytes) -> WorkerManager:
         """One more of the same kind, with a past that branches off from this one's."""
-        return WorkerManager(
-            self.lineage.loop,
-            **self._options,
-            answer_question=self.answer_question,
-            on_late_output=self.on_late_output,
-            past=past,
-            role=role,
-        )
+        told: dict[str, Any] = {"answer_question": self.answer_question, "on_late_output": self.on_late_output}
+        return WorkerManager(self.lineage.loop, **self._options, **told, past=past, role=role)
 
     def cut_short(self) -> bool:
         """Interrupt the request that runs, and kill its worker if that does not end it; False if none runs."""
@@ -195,22 +192,27 @@ class WorkerManager:
         """End the worker and all that it has started, at once, from within a signal's handler too."""
         if self.trial is not None:
             self.trial.kill()
+        self.looks.kill()
         self.lineage.kill()
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """End the worker and all that it has started: ask, wait, kill. Returns when it is gone."""
-        self._drop_trial()
+        self._drop_others()
         self.lineage.stop(seconds)
 
     def close(self, done: Callable[[], None], seconds: float = STOP_SECONDS) -> None:
         """As `stop`, but return at once, and call `done` when it is gone."""
-        self._drop_trial()
+        self._drop_others()
         self.lineage.close(done, seconds)
 
     def discard(self, done: Callable[[], None]) -> None:
         """End the worker and all that it has started at once; `done` is called when it is gone."""
-        self._drop_trial()
+        self._drop_others()
         self.lineage.discard(done)
+
+    def _drop_others(self) -> None:
+        self._drop_trial()
+        self.looks.end()
 
     def _drop_trial(self) -> None:
         if self.trial is not None:
@@ -232,8 +234,9 @@ class WorkerManager:
     def _hand_over(self) -> None:
         link, turn = self.lineage.link, self._turn
         assert link is not None
-        if self._call is not None:
+        if self._call is not None and self._call[0]:
             link.send(wire.CALL, self._call[0])
+            self._call = (b"", self._call[1])  # sent
         if turn is not None and not link.busy:
             turn.attempts += 1
             turn.question = None
@@ -243,10 +246,7 @@ class WorkerManager:
             link.follow(wanted=turn.printed.listener is not None)
             link.send(wire.REQUEST, marshal.dumps(turn.for_worker(), 4))
             if turn.timeout:
-                turn.deadline = self.lineage.loop.call_in(turn.timeout, self._deadline)
-
-    def _deadline(self) -> None:
-        self._end_code(ends.TIMEOUT)
+                turn.deadline = self.lineage.loop.call_in(turn.timeout, lambda: self._end_code(ends.TIMEOUT))
 
     def _end_code(self, reason: str) -> bool:
         turn, link = self._turn, self.lineage.link

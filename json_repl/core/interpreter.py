@@ -15,6 +15,7 @@ from time import perf_counter
 
 from json_repl.core import forks, sources
 from json_repl.core import outcome as ends
+from json_repl.core.imports import ours
 from json_repl.core.outcome import Outcome, safe_text
 from json_repl.core.tasks import Tasks
 from json_repl.core.tracebacks import explain, without_text
@@ -102,9 +103,19 @@ class Interpreter:
         self._make_namespace()
         self.surroundings.use(self._main)
 
-    def variables(self) -> list[str | None]:
-        """The user's names, four texts each: name, type, module, repr or None. None of their code runs for it."""
-        return [text for name, value in self.user_items() for text in describe(name, value)]
+    def look(self, what: str, free: bool, given: dict[str, Any]) -> list[str | None]:
+        """What is to be seen in the namespace, as JSON: see `looking.answer`. Nothing of it changes.
+
+        Args:
+            what: a method that looks, e.g. "complete", and its params, `given`.
+            free: code of the user's may run for it, as this process is a copy that is thrown away.
+        """
+        with ours():
+            from json_repl.core import looking
+        text = looking.answer(self, what, free, given)
+        if forks.in_child:
+            _exit(0)
+        return [text]
 
     def interrupted(self, target: int) -> None:
         """What SIGINT does: raise in the code that runs, never in ours. `target` is whom it is for, 0 for anybody.
@@ -148,8 +159,11 @@ class Interpreter:
                 self.tasks.end_wait(fds)
                 self.surroundings.leave()
 
-    def wake_up_elsewhere(self) -> None:
-        """This process is a copy, made by fork, that goes on for the one it was copied from."""
+    def wake_up_elsewhere(self, *, only_to_look: bool = False) -> None:
+        """This process is a copy, made by fork, that goes on for the one it was copied from, or is only looked at."""
+        if only_to_look:
+            self.tasks = Tasks()  # theirs go on in the session alone
+            return
         popen = getattr(sys.modules.get("subprocess"), "Popen", None)
         if popen is not None:
             import gc
@@ -158,6 +172,11 @@ class Interpreter:
                 if type(found) is popen and found.returncode is None:
                     found.returncode = -signal.SIGKILL  # it was another process's child, and ends with that
         self.tasks.wake_up_elsewhere()
+
+    @property
+    def flags(self) -> int:
+        """Of the compiler, for the next request."""
+        return self._flags
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -360,21 +379,6 @@ def _flush() -> None:
 
 def _has_functions(code: CodeType | None) -> bool:
     return code is not None and any(hasattr(constant, "co_filename") for constant in code.co_consts)
-
-
-def describe(name: str, value: object) -> tuple[str, str, str, str | None]:
-    """Name, type, module and repr of one variable. No code of the user's runs: only Python's own types are shown."""
-    kind = type(value)
-    module = type.__dict__["__module__"].__get__(kind)
-    plain = kind in (int, float, bool, str, bytes, complex, type(None)) and _is_small(value)
-    shown = repr(value)[:80] if plain else None
-    return name, type.__dict__["__name__"].__get__(kind), module if type(module) is str else "", shown
-
-
-def _is_small(value: object) -> bool:
-    if type(value) is int:
-        return value.bit_length() < 4096  # Python refuses to print integers of more than 4300 digits
-    return not isinstance(value, (str, bytes)) or len(value) < 10_000
 
 
 def handle_interrupts(interpreter: Interpreter, target: Callable[[], int]) -> None:

@@ -155,7 +155,7 @@ class Server:
     def _is_over(self) -> bool:
         if self._reader_gone:
             return True
-        if self.sessions.closing or not all(session.idle for session in self.sessions):
+        if self.sessions.closing or not all(session.is_done for session in self.sessions):
             return False
         return self._at_end or self._stopped is not None
 
@@ -220,7 +220,7 @@ class Server:
             raise MethodNotFound(f"there is no method {request.method[:100]!r}; there are {', '.join(METHODS)}.")
         params = method.check(request.params)
         session = self.sessions.get(params.pop("session_id"))
-        if method.defers:
+        if method.defers or (method.aside and self.sessions.looks_aside(session)):
             method.handler(self, session, lambda result: self._answer(request, result), **params)
         elif method.control:
             request.succeed(method.handler(self, session, **params))

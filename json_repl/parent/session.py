@@ -70,6 +70,11 @@ class Session:
         return not self.busy and not self.queue
 
     @property
+    def is_done(self) -> bool:
+        """Nothing has to be answered any more."""
+        return self.idle and not (self.worker is not None and self.worker.looks.under_way)
+
+    @property
     def runs_locally(self) -> bool:
         """Code runs, and in this process."""
         return self.local is not None and self.local.number > 0

@@ -1,0 +1,42 @@
+"""Both sides: completion by jedi, where that is installed. It evaluates on live objects, which may run code of theirs:
+only for a copy of the session that is thrown away.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from json_repl.core.completion import MOST, Match
+from json_repl.core.imports import ours
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_TYPE_SECONDS = 0.2  # for finding out what the matches are
+
+
+def matches(code: str, cursor: int, namespace: dict[str, Any]) -> list[Match] | None:
+    """The names that fit; None: jedi is not installed, or has failed."""
+    try:
+        with ours():
+            import jedi
+    except Exception:
+        return None
+    before = code[:cursor]
+    line, column = before.count("\n") + 1, len(before) - before.rfind("\n") - 1
+    try:
+        found = jedi.Interpreter(code, [namespace]).complete(line, column)[:MOST]
+        deadline = monotonic() + _TYPE_SECONDS
+        return [Match(one.name_with_symbols, _kind(one, deadline)) for one in found]
+    except Exception:  # it is known to fail now and then
+        return None
+
+
+def _kind(completion: Any, deadline: float) -> str:
+    if monotonic() > deadline:
+        return "<unknown>"
+    try:
+        return str(completion.type)
+    except Exception:
+        return "<unknown>"
