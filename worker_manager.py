@@ -321,13 +321,14 @@ class WorkerManager:
 
     def on_lost(self, end: End) -> None:
         """The worker has ended, and the state is what it will be."""
+        was_idle = self._call is None
         self._fail_call(f"the worker {end.text} before it could answer.")
         turn = self._turn if self._turn is not None and self._turn.number == end.busy else None
         if turn is not None and turn.deadline is not None:
             turn.deadline.cancel()
         if turn is not None and (end.has_begun or not turn.may_be_missed()):
             self._settle(turn, end)
-        else:
+        elif was_idle:
             log.warning(f"the worker {end.text} while it was idle; there is a new one")
 
     def _fail_call(self, why: str) -> None:

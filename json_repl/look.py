@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from json_repl.past import Past
     from json_repl.shelf import Snapshot
 
-    Done = Callable[[dict[str, object] | None | RpcError], None]
+    Done = Callable[[dict[str, object] | RpcError | None], None]
 
     class Manager(Protocol):
         """A `WorkerManager`."""
@@ -191,7 +191,7 @@ class Looks:
         if look is self._current:
             self._find(look)
 
-    def _finish(self, look: _Look, result: dict[str, object] | None | RpcError) -> None:
+    def _finish(self, look: _Look, result: dict[str, object] | RpcError | None) -> None:
         self._current = None
         self._close(look, result)
         if self._expiry is not None:
@@ -202,7 +202,7 @@ class Looks:
             self._expiry = self._lineage.loop.call_in(KEPT_SECONDS, self._drop)
         self._next()
 
-    def _close(self, look: _Look, result: dict[str, object] | None | RpcError) -> None:
+    def _close(self, look: _Look, result: dict[str, object] | RpcError | None) -> None:
         if look.deadline is not None:
             look.deadline.cancel()
         look.done(result)

@@ -116,7 +116,7 @@ class Past:
     def branch(self, snapshot: Snapshot, shelf: Shelf, *, alone: bool = False) -> Past:
         """The past of a second session that goes on from `snapshot`: it can return to where this one can.
 
-        One that is `alone` can return to nothing but that.
+        One that is `alone` can return to nothing else.
         """
         past = Past(shelf)
         past.requests = [number for number in self.requests if number <= snapshot.number]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import builtins
 import keyword
 import os
+import re
 from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, MethodType, WrapperDescriptorType
 
 from json_repl.core import frames, modules, signatures, statics
@@ -27,6 +28,7 @@ MOST = 1000  # matches of an answer
 MOST_SIGNATURES = 50  # matches that are told with what they take
 _MOST_FILES = 10_000  # looked at in a folder
 _FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
+_WORD = re.compile(r"\b[^\W\d]\w*")
 _builtins = vars(builtins)
 
 
@@ -68,6 +70,7 @@ class Completer:
 
     Attributes:
         start: where what the matches replace begins.
+        knows_all: nobody else can know more of what fits.
     """
 
     def __init__(self, before: str, evaluator: Evaluator) -> None:
@@ -75,14 +78,14 @@ class Completer:
         self._evaluator = evaluator
         self._before = before
         self.start = len(before)
-        self.is_code = self._code.string is None and not self._code.in_comment
+        self.knows_all = True
 
     def matches(self) -> list[Match]:
         """All that fit, those with an underscore in front last."""
         if self._code.in_comment:
             return []
         found = self._in_string() if self._code.string is not None else self._in_code()
-        unique = {match.text: match for match in found}
+        unique = {match.text: match for match in found}  # of two of one name the later, which hides the other
         return in_order([*unique.values()])
 
     # -- code --------------------------------------------------------------------------------------------------------
@@ -106,10 +109,17 @@ class Completer:
             return []
         if words and words[-1] == "[" and not prefix:
             return [Match(text, "key") for text in self._literal_keys(end - 1)]
+        self.knows_all = self._knows_names(prefix)
         return [*self._arguments(prefix), *self._names(prefix)]
+
+    def _knows_names(self, prefix: str) -> bool:
+        """Whether the code makes no names of its own, as those of a function's parameters that is being written."""
+        words = set(_WORD.findall(self._before)) - {prefix}
+        return all(word in self._evaluator.names or word in _builtins or keyword.iskeyword(word) for word in words)
 
     def _attributes(self, prefix: str, end: int) -> Iterable[Match]:
         owner = self._evaluator.find(self._code.value_before(end))
+        self.knows_all = owner is not None and owner.value is not MISSING
         if owner is None:
             return []
         shows_private = prefix.startswith("_")
@@ -136,6 +146,7 @@ class Completer:
             return []
         bracket = code.brackets[-1]
         function = self._evaluator.find(code.callable_before(bracket))
+        self.knows_all = self.knows_all and function is not None
         if function is None or function.value is MISSING:
             return []
         *before, last = code.arguments(bracket)
@@ -146,13 +157,11 @@ class Completer:
         return [Match(f"{name}=", "param") for name in names if name.startswith(prefix)]
 
     def _names(self, prefix: str) -> Iterable[Match]:
-        namespace = self._evaluator.namespace
         shows_private = prefix.startswith("_")
-        for table in (_builtins, namespace):
-            for name, value in list(table.items()):
-                fits = type(name) is str and name.startswith(prefix) and name.isidentifier()
-                if fits and (shows_private or not name.startswith("_")):
-                    yield Match(name, value=value, is_own=table is namespace)
+        for table in (_builtins, self._evaluator.names):
+            for name in [name for name in list(table) if type(name) is str and name.startswith(prefix)]:
+                if name.isidentifier() and (shows_private or not name.startswith("_")):
+                    yield Match(name, value=table.get(name), is_own=table is not _builtins)
         for word in (*keyword.kwlist, *getattr(keyword, "softkwlist", ())):
             if prefix and word.startswith(prefix) and word != "_":
                 yield Match(word, "keyword")

@@ -45,14 +45,15 @@ class Found:
 
 
 class Evaluator:
-    """Looks things up in a namespace.
+    """Looks things up.
 
     Args:
+        names: of a namespace, all of them plain texts.
         theirs: calls what may run code of the user's, and gives MISSING where that fails; None: it must not run.
     """
 
-    def __init__(self, namespace: dict[str, Any], theirs: Callable[..., Any] | None) -> None:
-        self.namespace = namespace
+    def __init__(self, names: dict[str, Any], theirs: Callable[..., Any] | None) -> None:
+        self.names = names
         self.theirs = theirs
 
     def find(self, source: str | None) -> Found | None:
@@ -86,11 +87,10 @@ class Evaluator:
 
     def name(self, name: str) -> Found | None:
         """What a name stands for."""
-        for table in (self.namespace, _builtins):
-            found = statics.lookup(table, name)
-            if found is not MISSING:
-                return Found(found)
-        return None
+        found = self.names.get(name, MISSING)
+        if found is MISSING:
+            found = statics.lookup(_builtins, name)
+        return None if found is MISSING else Found(found)
 
     def attribute(self, owner: Found, name: str) -> Found | None:
         """What an attribute of something stands for."""
@@ -117,9 +117,9 @@ class Evaluator:
         elif base is dict:
             found = statics.lookup(owner, key)
         elif base in (list, tuple) and type(key) is int:
-            count = base.__len__(owner)  # type: ignore[union-attr]
+            count = base.__len__(owner)
             place = key + count if key < 0 else key
-            found = base.__getitem__(owner, place) if 0 <= place < count else MISSING  # type: ignore[union-attr]
+            found = base.__getitem__(owner, place) if 0 <= place < count else MISSING
         elif self.theirs is not None:
             found = self.theirs(lambda: owner[key])
         return None if found is MISSING else Found(found)
@@ -138,7 +138,7 @@ def _constant(node: Any) -> Any:
     if type(node) is _ast.Constant:
         return node.value
     if type(node) is _ast.UnaryOp and type(node.op) is _ast.USub and type(node.operand) is _ast.Constant:
-        value = node.operand.value
+        value: Any = node.operand.value
         return -value if type(value) in (int, float) else MISSING
     return MISSING
 

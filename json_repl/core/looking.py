@@ -7,6 +7,8 @@ asked for, objects show themselves, and jedi helps, where it is installed.
 from __future__ import annotations
 
 from _json import encode_basestring_ascii
+from itertools import repeat
+from operator import is_
 
 from json_repl.core.imports import ours
 from json_repl.core.statics import MISSING
@@ -38,18 +40,26 @@ def _caller(interpreter: Interpreter) -> Callable[..., Any]:
     return call
 
 
+def _names(interpreter: Interpreter) -> dict[str, Any]:
+    """The namespace in a form that holds only names: to look one up asks no key of user code's own making."""
+    names = interpreter.namespace
+    if all(map(is_, map(type, names), repeat(str))):
+        return names
+    return {name: value for name, value in list(names.items()) if type(name) is str}
+
+
 def _complete(interpreter: Interpreter, theirs: Any, code: str, cursor: int) -> dict[str, object]:
     with ours():
         from json_repl.core import completion
         from json_repl.core.evaluating import Evaluator
 
-    completer = completion.Completer(code[:cursor], Evaluator(interpreter.namespace, theirs))
+    names = _names(interpreter)
+    completer = completion.Completer(code[:cursor], Evaluator(names, theirs))
     found = completer.matches()
-    if theirs is not None and completer.is_code:
+    if theirs is not None and not completer.knows_all:
         with ours():
             from json_repl.core import with_jedi
-
-        found = completion.in_order(_join(found, with_jedi.matches(code, cursor, interpreter.namespace) or []))
+        found = completion.in_order(_join(found, with_jedi.matches(code, cursor, names)))
     shown = found[: completion.MOST]
     start, end = completer.start, cursor
     types = [{"text": match.text, "type": match.kind, "start": start, "end": end, "signature": ""} for match in shown]
@@ -79,7 +89,7 @@ def _inspect(interpreter: Interpreter, theirs: Any, code: str, cursor: int, leve
         from json_repl.core import inspection
         from json_repl.core.evaluating import Evaluator
 
-    told = inspection.look_at(code, cursor, level, Evaluator(interpreter.namespace, theirs))
+    told = inspection.look_at(code, cursor, level, Evaluator(_names(interpreter), theirs))
     if told is None:
         return {"found": False, "data": {}, "metadata": {}}
     return {"found": True, "data": {"text/plain": inspection.as_text(told)}, "metadata": told}
@@ -97,20 +107,22 @@ def _variables(interpreter: Interpreter, theirs: Any, **wanted: Any) -> dict[str
     with ours():
         from json_repl.core import variables
 
-    return variables.page(interpreter.user_items(), **wanted)
+    names = _names(interpreter)
+    hidden = {name for name in interpreter.hidden if name in names and not interpreter.is_changed(name, names[name])}
+    return variables.page(names, hidden, **wanted)
 
 
 def _variable(
     interpreter: Interpreter, theirs: Any, name: str, path: list[Any], offset: int, limit: int | None
 ) -> dict[str, object] | None:
     with ours():
-        from json_repl.core import statics, variables
+        from json_repl.core import variables
 
-    value = statics.lookup(interpreter.namespace, name)
-    if value is MISSING:
+    names = _names(interpreter)
+    if name not in names:
         return None
     most = _MOST_ROWS if limit is None else min(limit, _MOST_ROWS)
-    return variables.detail(value, name, path, offset, most, theirs)
+    return variables.detail(names[name], name, path, offset, most, theirs)
 
 
 _LOOKS: dict[str, Callable[..., dict[str, object] | None]] = {

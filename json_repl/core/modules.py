@@ -8,7 +8,6 @@ from _frozen_importlib_external import PathFinder
 
 from json_repl.core import statics
 from json_repl.core.imports import ours
-from json_repl.core.statics import MISSING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ def _names_in(source: bytes) -> Iterator[tuple[str, str]]:
     kinds = {ast.ClassDef: "class", ast.FunctionDef: "function", ast.AsyncFunctionDef: "function"}
     for node in ast.parse(source).body:
         if type(node) in kinds:
-            yield node.name, kinds[type(node)]  # type: ignore[attr-defined,index]
+            yield node.name, kinds[type(node)]  # type: ignore[attr-defined]
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             for alias in node.names:
                 yield (alias.asname or alias.name).partition(".")[0], ""

@@ -36,7 +36,7 @@ class _Shown:
 
 
 def _function_of(value: object) -> Any:
-    """The function behind a callable, and how many of its first parameters are given already; MISSING: there is none."""
+    """The function behind a callable, or MISSING, and how many of its first parameters are given already."""
     kind = type(value)
     if kind is MethodType:
         return value.__func__, 1  # type: ignore[attr-defined]
@@ -128,4 +128,4 @@ def doc(value: object) -> str | None:
 
 def vars_of(kind: type) -> Any:
     """The dictionary of a class."""
-    return type.__dict__["__dict__"].__get__(kind)  # type: ignore[index]
+    return type.__dict__["__dict__"].__get__(kind)

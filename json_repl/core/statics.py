@@ -1,4 +1,4 @@
-"""Both sides: what can be told of any object while no code of the user's runs: by the slots of Python's own types alone.
+"""Both sides: what can be told of any object while no code of the user's runs, by Python's own slots alone.
 
 `type(x)` cannot lie, `x.__class__` can. A class's name, its dictionary and its bases are read by what `type` itself has
 for them, not by what a metaclass says. Imported at the first look at anything.
@@ -31,7 +31,7 @@ _NoneType = type(None)
 _SCALARS = (int, float, bool, complex, _NoneType, type(...), type(NotImplemented), range)
 _TEXTS = (str, bytes, bytearray)
 CONTAINERS: tuple[type, ...] = (list, tuple, dict, set, frozenset)
-_BRACKETS = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
+_BRACKETS: dict[type, str] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
 # Classes of the library, none of the user's code is in their reprs: {(module, name), ...}
 _QUOTABLE = {("datetime", "date"), ("datetime", "timedelta"), ("decimal", "Decimal"), ("pathlib", "PosixPath")}
 _MOST_BITS = 4096  # Python refuses to print integers of more than 4300 digits
@@ -181,6 +181,8 @@ def is_module(value: object) -> bool:
 def shape(value: object) -> list[int] | None:
     """How many there are: of a container, or, of an array, along each axis. None where only code could tell."""
     kind = type(value)
+    if kind in _SCALARS:
+        return None
     base = container_kind(value)
     if base is not None:
         return [base.__len__(value)]  # type: ignore[attr-defined]
@@ -194,6 +196,8 @@ def shape(value: object) -> list[int] | None:
 
 def size(value: object) -> int | None:
     """Bytes of memory, without what it refers to; None where only code could tell."""
+    if type(value) in _SCALARS or type(value) in _TEXTS or type(value) in CONTAINERS:
+        return int(_sizeof(value))
     held = _by_c(value, "nbytes")
     if type(held) is int:
         return held
@@ -268,7 +272,8 @@ def _fits(span: Any) -> bool:
 
 
 def _short_container(value: object, kind: type, base: type, most: int, depth: int) -> str:
-    left, right = _BRACKETS[base]
+    brackets = _BRACKETS[base]
+    left, right = brackets[0], brackets[1]
     count = base.__len__(value)  # type: ignore[attr-defined]
     if not depth:
         text = f"{left}...{right}"

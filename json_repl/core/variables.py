@@ -7,6 +7,7 @@ away (`theirs`).
 from __future__ import annotations
 
 import fnmatch
+from itertools import filterfalse, islice
 
 from json_repl.core import frames, statics
 from json_repl.core.statics import MISSING
@@ -23,26 +24,30 @@ _LONGEST_KEY = 200
 
 
 def page(
-    names: Iterable[tuple[str, object]], offset: int, limit: int | None, match: str | None, type: str | None
+    names: dict[str, object], hidden: set[str], offset: int, limit: int | None, match: str | None, type: str | None
 ) -> dict[str, object]:
-    """Some of the names, with what is known of each.
+    """Some of the names but the hidden ones, with what is known of each.
 
     Args:
         match: a part of the names, or a pattern with `*`, `?` or `[`.
-        type: the same for the names of types; a whole name where it is no pattern.
+        type: the name of their type, or such a pattern.
     """
-    found = list(names)
-    if match:
-        fits = _filter(match, whole=False)
-        found = [pair for pair in found if fits(pair[0])]
-    if type:
-        fits_type = _filter(type, whole=True)
-        found = [pair for pair in found if _has_type(pair[1], fits_type)]
-    end = len(found) if limit is None else min(offset + limit, len(found))
+    found: Iterable[str] = filterfalse(hidden.__contains__, names)
+    count = len(names) - len(hidden)
+    if match or type:
+        if match:
+            fits = _filter(match, whole=False)
+            found = [name for name in found if fits(name)]
+        if type:
+            fits_type = _filter(type, whole=True)
+            found = [name for name in found if _has_type(names[name], fits_type)]
+        found = list(found)
+        count = len(found)
+    end = count if limit is None else min(offset + limit, count)
     return {
-        "variables": [{"name": name, **about(value)} for name, value in found[offset:end]],
-        "count": len(found),
-        "next_offset": end if end < len(found) else None,
+        "variables": [{"name": name, **about(names[name])} for name in islice(found, offset, max(end, offset))],
+        "count": count,
+        "next_offset": end if end < count else None,
     }
 
 
@@ -62,7 +67,7 @@ def about(value: object) -> dict[str, object]:
     kind = type(value)
     told: dict[str, object] = {"type": statics.type_name(kind), "module": statics.type_module(kind)}
     try:
-        whose = frames.library(value)
+        whose = None if told["module"] == "builtins" else frames.library(value)
         if whose in ("pandas", "polars"):
             extent = frames.shape(value)
             size = frames.size(value, whose or "")
@@ -98,9 +103,10 @@ def detail(
         told["repr"] = statics.short(value, _MOST_TEXT)
     whose = frames.library(value)
     rows: dict[str, object] = {}
+    children: list[tuple[str | int, str, object]] = []
     if whose is not None and frames.is_table(value, whose):
         rows = frames.table(value, whose, offset, limit)
-        count, children = value.shape[0], []  # type: ignore[attr-defined]
+        count = value.shape[0]  # type: ignore[attr-defined]
     else:
         count, children = _children(value, offset, limit)
     end = offset + limit

@@ -4,6 +4,7 @@ only for a copy of the session that is thrown away.
 
 from __future__ import annotations
 
+import re
 from time import monotonic
 
 from json_repl.core.completion import MOST, Match
@@ -16,13 +17,19 @@ if TYPE_CHECKING:
 _TYPE_SECONDS = 0.2  # for finding out what the matches are
 
 
-def matches(code: str, cursor: int, namespace: dict[str, Any]) -> list[Match] | None:
-    """The names that fit; None: jedi is not installed, or has failed."""
+_WORD = re.compile(r"\b[^\W\d]\w*")
+
+
+def matches(code: str, cursor: int, names: dict[str, Any]) -> list[Match]:
+    """The names that fit; none where jedi is not installed, or has failed."""
     try:
         with ours():
             import jedi
     except Exception:
-        return None
+        return []
+    jedi.settings.case_insensitive_completion = False
+    # It takes its time for every name that it is given.
+    namespace = {name: names[name] for name in set(_WORD.findall(code)) if name in names}
     before = code[:cursor]
     line, column = before.count("\n") + 1, len(before) - before.rfind("\n") - 1
     try:
@@ -30,7 +37,7 @@ def matches(code: str, cursor: int, namespace: dict[str, Any]) -> list[Match] | 
         deadline = monotonic() + _TYPE_SECONDS
         return [Match(one.name_with_symbols, _kind(one, deadline)) for one in found]
     except Exception:  # it is known to fail now and then
-        return None
+        return []
 
 
 def _kind(completion: Any, deadline: float) -> str:

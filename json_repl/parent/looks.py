@@ -33,9 +33,9 @@ _TIMEOUT = Param(
     _CURSOR,
     _TIMEOUT,
     aside=True,
-    result='`{status: "ok", matches, cursor_start, cursor_end, metadata, left_off, stale, note}`; a match takes the place of '
-    "the code from `cursor_start` to `cursor_end`; `metadata._jupyter_types_experimental` has `{text, type, start, end, "
-    "signature}` for each; `left_off` counts those beyond the first 1,000",
+    result='`{status: "ok", matches, cursor_start, cursor_end, metadata, left_off, stale, note}`; a match takes the place '
+    "of the code from `cursor_start` to `cursor_end`; `metadata._jupyter_types_experimental` has `{text, type, start, "
+    "end, signature}` for each; `left_off` counts those beyond the first 1,000",
 )
 def _complete(server: Server, session: Session, done: Done, code: str, cursor_pos: int | None, timeout: float) -> None:
     given = {"code": code, "cursor": _cursor(code, cursor_pos)}
@@ -50,9 +50,9 @@ def _complete(server: Server, session: Session, done: Done, code: str, cursor_po
     Param("detail_level", "count", "0; or 1, for its source too.", 0),
     _TIMEOUT,
     aside=True,
-    result='`{status: "ok", found, data, metadata, stale, note}`; `data` has `text/plain`; `metadata` has the same as `{name, '
-    "type, module, signature, docstring, repr, shape, file, line, source}`, null where it is not known; both are empty "
-    "where nothing is found",
+    result='`{status: "ok", found, data, metadata, stale, note}`; `data` has `text/plain`; `metadata` has the same as '
+    "`{name, type, module, signature, docstring, repr, shape, file, line, source}`, null where it is not known; both "
+    "are empty where nothing is found",
 )
 def _inspect(
     server: Server,
@@ -83,9 +83,9 @@ def _is_complete(server: Server, session: Session, done: Done, code: str) -> Non
 
 @_method(
     "variables",
-    "The names of the namespace, without those that every session starts with, in the order in which they were made; or, "
-    "with `name`, one value and what is in it. Only with `name`, in a worker, may an object's own `__repr__` run, in a copy of the "
-    "session.",
+    "The names of the namespace, without those that every session starts with, in the order in which they were made; "
+    "or, with `name`, one value and what is in it. Only then, and only in a copy of a worker, may an object's own "
+    "`__repr__` run.",
     Param("match", "string", "Only names that contain this text, or fit this pattern, if it has a `*`, `?` or `[`."),
     Param("type", "string", "Only values of the type that is called so, or whose name fits this pattern."),
     Param("offset", "count", "How many to leave out at the beginning.", 0),
@@ -93,13 +93,13 @@ def _is_complete(server: Server, session: Session, done: Done, code: str) -> Non
     Param("name", "string", "The variable to tell all about."),
     Param("path", "path", "What to tell about within it: keys, indexes, names of attributes, from the outside in."),
     _TIMEOUT,
-    result="`{variables: [{name, type, module, repr, size_bytes, shape}], count, next_offset}`; `repr` is Python's where that "
-    "runs no code of the user's, else what can be told without, cut to 80 characters; `size_bytes` is without what a value "
-    "refers to, `shape` of arrays, frames and containers, null where only code could tell; `count` is of all that fit, "
-    "`next_offset` null at the end. With `name`: `{name, path, type, module, repr, size_bytes, shape, children: [{step, kind, "
-    "type, module, repr, size_bytes, shape}], table, count, next_offset, stale, note}`; `step` is what leads there in a `path`, `kind` "
-    '"item" or "attribute"; of a frame or a table `{columns: [{name, type}], columns_left_off, index, rows}` in `table`, '
-    "else null",
+    result="`{variables: [{name, type, module, repr, size_bytes, shape}], count, next_offset}`; `repr` is Python's where "
+    "that runs no code of the user's, else what can be told without, cut to 80 characters; `size_bytes` is without what "
+    "a value refers to; `shape` is of arrays, frames, containers and texts; both are null where only code could tell; "
+    "`count` is of all that fit, `next_offset` null at the end. With `name`: `{name, path, type, module, repr, "
+    "size_bytes, shape, children: [{step, kind, type, module, repr, size_bytes, shape}], table, count, next_offset, "
+    "stale, note}`; `step` leads there in a `path`, `kind` is `item` or `attribute`; `table` is null but of a frame or a "
+    "table: `{columns: [{name, type}], columns_left_off, index, rows}`",
 )
 def _variables(
     server: Server,
@@ -116,7 +116,7 @@ def _variables(
     if name is None:
         if path:
             raise InvalidParams("variables: 'path' leads on from a variable: say which by 'name'.")
-        given = {"offset": offset, "limit": limit, "match": match, "type": type}
+        given: dict[str, Any] = {"offset": offset, "limit": limit, "match": match, "type": type}
         server.sessions.look_now(session, "variables", given, _done({}, done))
         return
     if match is not None or type is not None:

@@ -67,8 +67,8 @@ _SESSION_ID = Param("session_id", "string", 'The session; by default the one cal
 class Method:
     """A method of the wire. A `control` one is answered when it is read, also while code runs; others in order.
 
-    One that `defers`, as all that are answered in order, gets a function that takes its result when it is there. One that
-    looks `aside` is answered at once where there are copies of the session's state to look at, and in order elsewhere.
+    One that `defers`, as all that are answered in order, gets a function that takes its result when it is there. One
+    that looks `aside` is answered at once where there are copies of the state to look at, and in order elsewhere.
     """
 
     __slots__ = ("_defaults", "_required", "aside", "control", "defers", "doc", "handler", "name", "params", "result")
