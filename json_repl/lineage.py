@@ -223,7 +223,7 @@ class Lineage:
         self.prepare()
 
     def branch(self, snapshot: Snapshot, *, alone: bool = False) -> Past:
-        """The past of a second lineage, which goes on from `snapshot`; of one that is `alone`, no older state is kept."""
+        """The past of a second lineage, which goes on from `snapshot`, see `Past.branch`."""
         return self.past.branch(snapshot, Shelf(self.loop, self._keep), alone=alone)
 
     def begin(self, arrived: Callable[[Snapshot | None], None]) -> None:

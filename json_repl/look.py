@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from time import time
 
 from json_repl.core.errors import RpcError, WireError, WorkerLost
 from json_repl.core.snapshot import LOOK
@@ -38,20 +39,22 @@ if TYPE_CHECKING:
 
 
 KEPT_SECONDS = 10.0  # a looker that nobody has used for so long is let go of
+MOVING_SECONDS = 1.0  # a state that threads and tasks change all the time is not copied for each look
 LAST_SECONDS = 2.0  # for a look in which no code of the user's runs
 
 
 class _Look:
     """One look on its way. `done` is called once, with a result or an error."""
 
-    def __init__(self, what: str, given: dict[str, Any], seconds: float, is_stale: bool, done: Done) -> None:
+    def __init__(self, what: str, given: dict[str, Any], seconds: float, is_stale: bool | None, done: Done) -> None:
         self.what = what
         self.given = given
         self.seconds = seconds
         self.done = done
         self.free = True  # code of the user's may run for it
         self.note: str | None = None  # why that was given up
-        self.is_stale = is_stale
+        self.is_stale = bool(is_stale)
+        self.is_ordered = is_stale is None
         self.deadline: Timer | None = None
 
 
@@ -73,11 +76,11 @@ class Looks:
         """Somebody waits for an answer."""
         return self._current is not None
 
-    def start(self, what: str, given: dict[str, Any], seconds: float, done: Done, *, is_stale: bool) -> None:
+    def start(self, what: str, given: dict[str, Any], seconds: float, done: Done, *, is_stale: bool | None) -> None:
         """Look at the newest state; see `Interpreter.look` for what. `done` gets the result, or an RpcError.
 
-        After `seconds` what would run code of the user's is given up; the result's `note` tells. It is stale where the
-        state is not the newest one that there will be when all requests so far were answered.
+        After `seconds` what would run code of the user's is given up; the result's `note` tells. It `is_stale` if
+        requests run or wait that may change the state; None: it comes in its turn.
         """
         look = _Look(what, given, seconds, is_stale, done)
         look.deadline = self._lineage.loop.call_in(seconds, lambda: self._is_late(look))
@@ -109,12 +112,21 @@ class Looks:
         """A copy to look at: of the state as it is now, or the newest while code runs."""
         lineage = self._lineage
         busy = lineage.link is not None and bool(lineage.link.busy)
-        newest = lineage.past.shelf.newest() if busy or not look.free else None
+        newest = lineage.past.shelf.newest() if busy or not look.free or self._will_do(look) else None
         if newest is not None:
             look.is_stale |= busy or newest.moves or newest.number != lineage.past.present
             self._look_in(newest, look)
         else:
             lineage.at_present(lambda copy: self._look_in(copy, look))
+
+    def _will_do(self, look: _Look) -> bool:
+        """Whether the looker shows how things that move were a moment ago, and that is enough."""
+        return (
+            not look.is_ordered
+            and self._copy is not None
+            and self._copy.moves
+            and time() - self._copy.made_at < MOVING_SECONDS
+        )
 
     def _look_in(self, copy: Snapshot | str, look: _Look) -> None:
         if look is not self._current:  # it was too late

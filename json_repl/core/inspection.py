@@ -127,7 +127,7 @@ def _place(value: object) -> tuple[str, int | None] | None:
     """The file that defines it, and the line."""
     value = _function(value)
     if type(value) is FunctionType:
-        return value.__code__.co_filename, value.__code__.co_firstlineno
+        return _real_file(value.__code__.co_filename, value.__globals__), value.__code__.co_firstlineno
     if statics.is_module(value):
         name = statics.lookup(statics.own_dict(value) or {}, "__file__")
         return (name, None) if type(name) is str else None
@@ -141,6 +141,12 @@ def _place(value: object) -> tuple[str, int | None] | None:
         return None
     kind = type(value)
     return _place(kind) if type(kind) is type and statics.type_module(kind) != "builtins" else None
+
+
+def _real_file(name: str, module: dict[str, Any]) -> str:
+    """That of a module that was frozen into Python, too."""
+    found = statics.lookup(module, "__file__") if name.startswith("<frozen ") else MISSING
+    return found if type(found) is str else name
 
 
 def _file_of(kind: type) -> tuple[str, None] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from types import (
     BuiltinFunctionType,
@@ -55,6 +56,8 @@ def _function_of(value: object) -> Any:
 
 def signature(value: object) -> Any:
     """The `inspect.Signature` of a callable, with defaults and annotations as texts; None where it is not known."""
+    if type(value) is functools.partial:
+        return _rest_of(value)
     function, given = _function_of(value)
     for _ in range(_MOST_WRAPPED):
         own = statics.own_dict(function) if type(function) is FunctionType else None
@@ -70,6 +73,15 @@ def signature(value: object) -> Any:
         return None
     parameters = list(found.parameters.values())[given:]
     return _Signature([_plain(parameter) for parameter in parameters], return_annotation=_plain_note(found))
+
+
+def _rest_of(partial: Any) -> Any:
+    if type(partial.func) is functools.partial:  # which Python makes one of, unless it is made otherwise
+        return None
+    found = signature(partial.func)
+    if found is None:
+        return None
+    return found.replace(parameters=[*found.parameters.values()][len(partial.args) :])
 
 
 def _plain(parameter: Any) -> Any:

@@ -32,8 +32,14 @@ _SCALARS = (int, float, bool, complex, _NoneType, type(...), type(NotImplemented
 _TEXTS = (str, bytes, bytearray)
 CONTAINERS: tuple[type, ...] = (list, tuple, dict, set, frozenset)
 _BRACKETS: dict[type, str] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
-# Classes of the library, none of the user's code is in their reprs: {(module, name), ...}
-_QUOTABLE = {("datetime", "date"), ("datetime", "timedelta"), ("decimal", "Decimal"), ("pathlib", "PosixPath")}
+# Classes of the library in whose reprs is no code of the user's: {(module, name), ...}
+_QUOTABLE = {
+    ("datetime", "date"),
+    ("datetime", "datetime"),
+    ("datetime", "timedelta"),
+    ("decimal", "Decimal"),
+    ("pathlib", "PosixPath"),
+}
 _MOST_BITS = 4096  # Python refuses to print integers of more than 4300 digits
 _DEEPEST = 4
 _C_FUNCTIONS = (WrapperDescriptorType, MethodDescriptorType)
@@ -130,7 +136,7 @@ def bound(found: Any, value: object, kind: object) -> Any:
 
 
 def _is_pythons(getter: Any) -> bool:
-    return type_module(getter.__objclass__) in ("builtins", "numpy")
+    return type_module(getter.__objclass__) in ("builtins", "datetime", "numpy")
 
 
 def unwrapped(found: Any) -> Any:
@@ -309,9 +315,14 @@ def _short_object(value: object, kind: type) -> str:
     if is_module(value):
         name = lookup(own_dict(value) or {}, "__name__")
         return f"<module {name!r}>" if type(name) is str else "<module>"
+    if place == ("datetime", "datetime") and attribute(value, "tzinfo") is not None:
+        place = "", ""
     if place in _QUOTABLE and lookup(own_dict(sys.modules.get(place[0])) or {}, place[1]) is kind:
         return repr(value)
     extent = shape(value)
+    item = in_class(kind, "item") if extent == [] else MISSING
+    if type(item) is MethodDescriptorType:  # a number of numpy's
+        return _short(item(value), 80, 1)
     if extent is not None:
         element = attribute(_by_c(value, "dtype"), "type")
         dtype = f" {type_name(element)}" if is_kind(element) else ""

@@ -71,7 +71,7 @@ def about(value: object) -> dict[str, object]:
         if whose in ("pandas", "polars"):
             extent = frames.shape(value)
             size = frames.size(value, whose or "")
-            text = f"<{statics.type_name(kind)} {tuple(extent or ())}>"
+            text = f"<{statics.full_name(kind)} {tuple(extent or ())}>"
         else:
             extent, size, text = statics.shape(value), statics.size(value), statics.short(value)
     except Exception:  # a frame that is broken inside, or a container that changes all the time
@@ -96,12 +96,12 @@ def detail(
         if value is MISSING:
             return None
     told: dict[str, object] = {"name": name, "path": path, **about(value)}
+    whose = frames.library(value)
     text = theirs(repr, value) if theirs is not None else MISSING
     if type(text) is str:
         told["repr"] = text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "..."
-    else:
+    elif whose in (None, "numpy"):
         told["repr"] = statics.short(value, _MOST_TEXT)
-    whose = frames.library(value)
     rows: dict[str, object] = {}
     children: list[tuple[str | int, str, object]] = []
     if whose is not None and frames.is_table(value, whose):

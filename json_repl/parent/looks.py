@@ -33,9 +33,9 @@ _TIMEOUT = Param(
     _CURSOR,
     _TIMEOUT,
     aside=True,
-    result='`{status: "ok", matches, cursor_start, cursor_end, metadata, left_off, stale, note}`; a match takes the place '
-    "of the code from `cursor_start` to `cursor_end`; `metadata._jupyter_types_experimental` has `{text, type, start, "
-    "end, signature}` for each; `left_off` counts those beyond the first 1,000",
+    result='`{status: "ok", matches, cursor_start, cursor_end, metadata, left_off, stale, note}`; a match takes the '
+    "place of the code from `cursor_start` to `cursor_end`; `metadata._jupyter_types_experimental` has `{text, type, "
+    "start, end, signature}` for each; `left_off` counts those beyond the first 1,000",
 )
 def _complete(server: Server, session: Session, done: Done, code: str, cursor_pos: int | None, timeout: float) -> None:
     given = {"code": code, "cursor": _cursor(code, cursor_pos)}
@@ -93,13 +93,13 @@ def _is_complete(server: Server, session: Session, done: Done, code: str) -> Non
     Param("name", "string", "The variable to tell all about."),
     Param("path", "path", "What to tell about within it: keys, indexes, names of attributes, from the outside in."),
     _TIMEOUT,
-    result="`{variables: [{name, type, module, repr, size_bytes, shape}], count, next_offset}`; `repr` is Python's where "
-    "that runs no code of the user's, else what can be told without, cut to 80 characters; `size_bytes` is without what "
-    "a value refers to; `shape` is of arrays, frames, containers and texts; both are null where only code could tell; "
-    "`count` is of all that fit, `next_offset` null at the end. With `name`: `{name, path, type, module, repr, "
-    "size_bytes, shape, children: [{step, kind, type, module, repr, size_bytes, shape}], table, count, next_offset, "
-    "stale, note}`; `step` leads there in a `path`, `kind` is `item` or `attribute`; `table` is null but of a frame or a "
-    "table: `{columns: [{name, type}], columns_left_off, index, rows}`",
+    result="`{variables: [{name, type, module, repr, size_bytes, shape}], count, next_offset}`; `repr` is Python's "
+    "where that runs no code of the user's, else what can be told without, cut to 80 characters; `size_bytes` is "
+    "without what a value refers to; `shape` is of arrays, frames, containers and texts; both are null where only code "
+    "could tell; `count` is of all that fit, `next_offset` null at the end. With `name`: `{name, path, type, module, "
+    "repr, size_bytes, shape, children: [{step, kind, type, module, repr, size_bytes, shape}], table, count, "
+    "next_offset, stale, note}`; `step` leads there in a `path`, `kind` is `item` or `attribute`; `table` is null but "
+    "of a frame or a table: `{columns: [{name, type}], columns_left_off, index, rows}`",
 )
 def _variables(
     server: Server,
@@ -137,8 +137,7 @@ def _look(
     server: Server, session: Session, what: str, given: dict[str, Any], seconds: float, done: Callable[[Any], None]
 ) -> None:
     if server.sessions.has_copies(session):
-        is_ordered = what == "variable"
-        is_stale = not is_ordered and (session.running is not None or bool(session.queue))
+        is_stale = None if what == "variable" else session.running is not None or bool(session.queue)
         server.sessions.worker_of(session, what).looks.start(what, given, seconds, done, is_stale=is_stale)
     else:
 
