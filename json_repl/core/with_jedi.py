@@ -4,7 +4,9 @@ only for a copy of the session that is thrown away.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from time import monotonic
 
 from json_repl.core.completion import MOST, Match
@@ -22,20 +24,20 @@ _WORD = re.compile(r"\b[^\W\d]\w*")
 
 def matches(code: str, cursor: int, names: dict[str, Any]) -> list[Match]:
     """The names that fit; none where jedi is not installed, or has failed."""
-    try:
-        with ours():
-            import jedi
-    except Exception:
-        return []
-    jedi.settings.case_insensitive_completion = False
-    # It takes its time for every name that it is given.
-    namespace = {name: names[name] for name in set(_WORD.findall(code)) if name in names}
     before = code[:cursor]
     line, column = before.count("\n") + 1, len(before) - before.rfind("\n") - 1
+    # It takes its time for every name that it is given.
+    namespace = {name: names[name] for name in set(_WORD.findall(code)) if name in names}
+    path = [entry or os.getcwd() for entry in sys.path if isinstance(entry, str)]
     try:
-        found = jedi.Interpreter(code, [namespace]).complete(line, column)[:MOST]
-        deadline = monotonic() + _TYPE_SECONDS
-        return [Match(one.name_with_symbols, _kind(one, deadline)) for one in found]
+        with ours():  # all the time, as it imports parts of itself when it needs them
+            import jedi
+
+            jedi.settings.case_insensitive_completion = False
+            project = jedi.Project(os.getcwd(), sys_path=path)
+            found = jedi.Interpreter(code, [namespace], project=project).complete(line, column)[:MOST]
+            deadline = monotonic() + _TYPE_SECONDS
+            return [Match(one.name_with_symbols, _kind(one, deadline)) for one in found]
     except Exception:  # it is known to fail now and then
         return []
 
