@@ -112,7 +112,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "1.5": ([], ["1.5"]),
     # keys
     "data['": (["data['alpha", "data['al\\'pha", "data['beta", "data['ü"], ["data['raw", "data['3"]),
-    'data["al': (['data["alpha', 'data["al\'pha'], ['data["beta']),
+    'data["al': (['data["alpha', "data[\"al'pha"], ['data["beta']),
     "data[b'": (["data[b'raw"], ["data[b'alpha"]),
     "data[": (["data['alpha'", "data[3", "data[(1, 2)"], []),
     "data['beta']['": (["data['beta']['gamma"], []),
@@ -153,7 +153,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     # files
     "open('": (["open('one.txt", "open('folder/", "open('it\\'s.txt"], ["open('.hidden"]),
     "open('.h": (["open('.hidden"], []),
-    'open("it': (['open("it\'s.txt'], []),
+    'open("it': (["open(\"it's.txt"], []),
     "open('folder/": (["open('folder/three.py", "open('folder/two words.csv"], []),
     "open('folder/two w": (["open('folder/two words.csv"], []),
     "open('nowhere/": ([], []),

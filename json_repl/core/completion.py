@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 MOST = 1000  # matches of an answer
 MOST_SIGNATURES = 50  # matches that are told with what they take
 _MOST_FILES = 10_000  # looked at in a folder
-_FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
+_FUNCTIONS = statics.Kinds(FunctionType, MethodType, BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
+_KEYS = statics.Kinds(str, bytes, int, float, bool, tuple)
 _WORD = re.compile(r"\b[^\W\d]\w*")
 _builtins = vars(builtins)
 
@@ -212,13 +213,13 @@ class Completer:
             return []
         value = found.value
         if statics.container_kind(value) is dict:
-            return [key for key in list(dict.keys(value)) if type(key) in (str, bytes, int, float, bool, tuple)]
+            return [key for key in list(dict.keys(value)) if type(key) in _KEYS]
         names: list[Any] = frames.names(value)
         theirs = self._evaluator.theirs
         if not names and theirs is not None:
             # What IPython asks objects for.
             told = theirs(lambda: list(value._ipython_key_completions_()))
-            names = [name for name in ([] if told is MISSING else told) if type(name) in (str, bytes, int)]
+            names = [name for name in ([] if told is MISSING else told) if type(name) in _KEYS]
         return names
 
     def _literal_keys(self, bracket: int) -> list[str]:

@@ -116,7 +116,7 @@ class Evaluator:
             found = frames.item(owner, key)
         elif base is dict:
             found = statics.lookup(owner, key)
-        elif base in (list, tuple) and type(key) is int:
+        elif (base is list or base is tuple) and type(key) is int:
             count = base.__len__(owner)
             place = key + count if key < 0 else key
             found = base.__getitem__(owner, place) if 0 <= place < count else MISSING
@@ -148,7 +148,8 @@ def _is_computed(found: Any) -> bool:
     kind = type(found)
     return found is MISSING or (
         statics.in_class(kind, "__get__") is not MISSING
-        and kind not in (FunctionType, MethodType)
+        and kind is not FunctionType
+        and kind is not MethodType
         and (kind is property or statics.type_module(kind) != "builtins")
     )
 

@@ -25,13 +25,15 @@ def library(value: object) -> str | None:
     if name not in _LIBRARIES or _find(statics.type_module(kind), statics.type_name(kind)) is not kind:
         return None
     classes = [_find(name, known) for known in _LIBRARIES[name]]
-    return name if any(base in classes for base in statics.mro(kind)) else None
+    return name if any(base is known for base in statics.mro(kind) for known in classes) else None
 
 
 def _find(module: str, name: str) -> Any:
     """What a module that is loaded has; a class of the user's may only say that it comes from there."""
     found = sys.modules.get(module)
-    return statics.lookup(statics.own_dict(found) or {}, name) if statics.is_module(found) else MISSING
+    table = statics.own_dict(found) if statics.is_module(found) else None
+    # One that somebody has made up has no file.
+    return statics.lookup(table, name) if table and type(statics.lookup(table, "__file__")) is str else MISSING
 
 
 def shape(value: Any) -> list[int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import linecache
 import re
 from types import BuiltinFunctionType, FunctionType, MethodType
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _LONGEST_REPR = 1000  # characters
 _MOST_SOURCE = 100_000
+_FUNCTIONS = statics.Kinds(FunctionType, MethodType, BuiltinFunctionType)
+_NUMBERS = statics.Kinds(int, float, complex, bool, type(None))
 _REST_OF_NAME = re.compile(r"\w*")
 
 
@@ -36,8 +39,8 @@ def expression_at(code: str, cursor: int) -> list[str]:
     if found.in_comment:
         return []
     at = len(tokens)
-    if tokens and tokens[-1].kind == OP and tokens[-1].text not in ")]}" and len(tokens) > 1:
-        at -= 1  # right behind `f(` or `a.`, or before a name
+    if tokens and tokens[-1].kind == OP and tokens[-1].text == ".":
+        at -= 1
     if found.string is None and at and tokens[at - 1].kind in (NAME, OP) and tokens[at - 1].is_value:
         wanted.append(found.value_before(at))
     for bracket in reversed(found.brackets):
@@ -86,7 +89,7 @@ def _tell(text: str, found: Found, level: int, evaluator: Evaluator) -> dict[str
 
 
 def _is_code(value: object) -> bool:
-    return type(value) in (FunctionType, MethodType, BuiltinFunctionType) or statics.is_kind(value)
+    return type(value) in _FUNCTIONS or statics.is_kind(value)
 
 
 def _signature(text: str, value: object) -> str | None:
@@ -95,7 +98,7 @@ def _signature(text: str, value: object) -> str | None:
 
 
 def _docstring(value: object, evaluator: Evaluator) -> str | None:
-    if type(value) in (int, float, complex, bool, type(None)):
+    if type(value) in _NUMBERS:
         return signatures.doc(type(value))
     found = signatures.doc(value)
     if found is None and type(value) is MethodType:
@@ -162,6 +165,9 @@ def _source(value: object) -> str | None:
         value = type(value)
     sources.refill()
     try:
+        if type(value) is FunctionType and value.__code__.co_filename.startswith("<frozen "):
+            lines = linecache.getlines(_real_file(value.__code__.co_filename, value.__globals__))
+            return "".join(inspect.getblock(lines[value.__code__.co_firstlineno - 1 :])) or None
         return inspect.getsource(value)[:_MOST_SOURCE]  # type: ignore[arg-type]
     except Exception:  # there is none
         return None

@@ -20,7 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_IN_C = (BuiltinFunctionType, MethodDescriptorType, MethodWrapperType, WrapperDescriptorType)
+_IN_C = statics.Kinds(BuiltinFunctionType, MethodDescriptorType, MethodWrapperType, WrapperDescriptorType)
+_NO_SIGNATURE = statics.Kinds(inspect.Signature, type(MISSING))
 _MOST_WRAPPED = 20
 _LONGEST_DEFAULT = 40
 _Signature = inspect.Signature
@@ -65,7 +66,7 @@ def signature(value: object) -> Any:
         if type(wrapped) is not FunctionType:
             break
         function = wrapped
-    if function is MISSING or (own and type(statics.lookup(own, "__signature__")) not in (_Signature, type(MISSING))):
+    if function is MISSING or (own and type(statics.lookup(own, "__signature__")) not in _NO_SIGNATURE):
         return None
     try:
         found = _Signature.from_callable(function, follow_wrapped=False)
@@ -122,7 +123,7 @@ def keywords(value: object) -> list[str]:
 def doc(value: object) -> str | None:
     """The docstring of a function, a class or a module; of anything else, that of its class."""
     found: Any = MISSING
-    if type(value) in (FunctionType, *_IN_C):
+    if type(value) is FunctionType or type(value) in _IN_C:
         found = value.__doc__
     elif type(value) is MethodType:
         return doc(value.__func__)

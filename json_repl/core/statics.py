@@ -27,10 +27,22 @@ if TYPE_CHECKING:
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 
-_NoneType = type(None)
-_SCALARS = (int, float, bool, complex, _NoneType, type(...), type(NotImplemented), range)
-_TEXTS = (str, bytes, bytearray)
-CONTAINERS: tuple[type, ...] = (list, tuple, dict, set, frozenset)
+
+class Kinds:
+    """Some classes. Whether another is among them is no question to its metaclass, which may have its own equality."""
+
+    def __init__(self, *kinds: Any) -> None:
+        self.kinds = kinds
+        self._ids = frozenset(map(id, kinds))
+
+    def __contains__(self, kind: object) -> bool:
+        return id(kind) in self._ids
+
+
+_SCALARS = Kinds(int, float, bool, complex, type(None), type(...), type(NotImplemented), range)
+_TEXTS = Kinds(str, bytes, bytearray)
+_CONTAINERS = Kinds(list, tuple, dict, set, frozenset)
+_METHODS = Kinds(staticmethod, classmethod)
 _BRACKETS: dict[type, str] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
 # Classes of the library in whose reprs is no code of the user's: {(module, name), ...}
 _QUOTABLE = {
@@ -42,7 +54,7 @@ _QUOTABLE = {
 }
 _MOST_BITS = 4096  # Python refuses to print integers of more than 4300 digits
 _DEEPEST = 4
-_C_FUNCTIONS = (WrapperDescriptorType, MethodDescriptorType)
+_C_FUNCTIONS = Kinds(WrapperDescriptorType, MethodDescriptorType)
 
 _type_dict: Any = vars(type)
 _mro_of, _dict_of = _type_dict["__mro__"].__get__, _type_dict["__dict__"].__get__
@@ -109,7 +121,7 @@ def attribute(value: object, name: str) -> Any:
     if is_kind(value):
         found = in_class(value, name)  # type: ignore[arg-type]
         if found is not MISSING:
-            return bound(found, MISSING, value) if type(found) in (staticmethod, classmethod) else found
+            return bound(found, MISSING, value) if type(found) in _METHODS else found
     own = own_dict(value)
     if own is not None:
         found = lookup(own, name)
@@ -141,13 +153,13 @@ def _is_pythons(getter: Any) -> bool:
 
 def unwrapped(found: Any) -> Any:
     """The function in a staticmethod or a classmethod."""
-    return found.__func__ if type(found) in (staticmethod, classmethod) else found
+    return found.__func__ if type(found) in _METHODS else found
 
 
 def names(value: object) -> list[str]:
     """As ``dir(value)``, but what its own ``__dir__`` says."""
     kind = type(value)
-    if type in mro(kind):
+    if issubclass(kind, type):
         return names_of_kind(value)  # type: ignore[arg-type]
     own = own_dict(value) or {}
     found = {name for name in list(own) if type(name) is str}
@@ -176,12 +188,12 @@ def slots(kind: type) -> list[str]:
 
 def is_kind(value: object) -> bool:
     """Whether it is a class."""
-    return type in mro(type(value))
+    return issubclass(type(value), type)
 
 
 def is_module(value: object) -> bool:
     """Whether it is a module."""
-    return ModuleType in mro(type(value))
+    return issubclass(type(value), ModuleType)
 
 
 def shape(value: object) -> list[int] | None:
@@ -202,7 +214,7 @@ def shape(value: object) -> list[int] | None:
 
 def size(value: object) -> int | None:
     """Bytes of memory, without what it refers to; None where only code could tell."""
-    if type(value) in _SCALARS or type(value) in _TEXTS or type(value) in CONTAINERS:
+    if type(value) in _SCALARS or type(value) in _TEXTS or type(value) in _CONTAINERS:
         return int(_sizeof(value))
     held = _by_c(value, "nbytes")
     if type(held) is int:
@@ -230,14 +242,14 @@ def _by_c(value: object, name: str) -> Any:
 
 def container_kind(value: object) -> type | None:
     """Which of Python's own containers it is, or is made from."""
-    bases = mro(type(value))
-    return next((kind for kind in CONTAINERS if kind in bases), None)
+    kind = type(value)
+    return next((base for base in _CONTAINERS.kinds if issubclass(kind, base)), None)
 
 
 def items(value: object, kind: type, start: int, most: int | None) -> list[Any]:
     """Some of what a container holds, by its base class's own methods: of a dict, pairs."""
     it = dict.items(value) if kind is dict else kind.__iter__(value)  # type: ignore[attr-defined,arg-type]
-    if kind in (list, tuple):
+    if kind is list or kind is tuple:
         return list(islice(it, start, None if most is None else start + most))
     for _ in range(3):  # it may change its size meanwhile, in another thread
         try:
@@ -299,7 +311,7 @@ def _short_container(value: object, kind: type, base: type, most: int, depth: in
             right = ",)"
         inner = ", ".join(parts) + (", ..." if len(parts) < count else "")
         text = f"{left}{inner}{right}"
-    if base in (set, frozenset) and not count:
+    if (base is set or base is frozenset) and not count:
         text = "" if kind is not set else "set()"
     return text if kind is base and kind is not frozenset else f"{type_name(kind)}({text})"
 
@@ -327,7 +339,7 @@ def _short_object(value: object, kind: type) -> str:
         element = attribute(_by_c(value, "dtype"), "type")
         dtype = f" {type_name(element)}" if is_kind(element) else ""
         return f"<{full_name(kind)} {tuple(extent)}{dtype}>"
-    if BaseException in mro(kind):
+    if issubclass(kind, BaseException):
         return f"{type_name(kind)}{_short(BaseException.args.__get__(value), 60, 1)}"  # type: ignore[attr-defined]
     return f"<{full_name(kind)} object>"
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MOST_TEXT = 10_000  # characters of the repr of one value
 _LONGEST_KEY = 200
+_STEPS = statics.Kinds(str, int)
 
 
 def page(
@@ -153,7 +154,7 @@ def _attributes(value: object) -> list[tuple[str, object]]:
 
 
 def _key(key: object) -> str | int:
-    return key if type(key) in (str, int) else statics.short(key, _LONGEST_KEY)  # type: ignore[return-value]
+    return key if type(key) in _STEPS else statics.short(key, _LONGEST_KEY)  # type: ignore[return-value]
 
 
 def _step(value: object, step: str | int, theirs: Theirs | None) -> Any:
@@ -170,6 +171,6 @@ def _step(value: object, step: str | int, theirs: Theirs | None) -> Any:
         found = next(iter(statics.items(value, base, step, 1)), MISSING)
     if found is MISSING and type(step) is str:
         found = statics.attribute(value, step)
-        if found is MISSING or type(found) is property:
+        if found is MISSING or (type(found) is property and not statics.is_kind(value)):
             found = theirs(getattr, value, step) if theirs is not None else MISSING
     return found
