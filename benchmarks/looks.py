@@ -1,4 +1,4 @@
-"""What `complete`, `inspect` and `is_complete` tell beside ipykernel, on fifty cases: ``python3 dev.py looks``.
+"""What `complete`, `inspect` and `is_complete` tell beside ipykernel, on some sixty cases: ``python3 dev.py looks``.
 
 Prints a table in Markdown, as it stands in docs/looking.md. `|` in a case is the cursor; without, it is at the end.
 """
@@ -51,6 +51,7 @@ COMPLETE = [
     *("measure(fir", "measure(1, thi", "Shape(", "shape.area(sc", "partly(sec"),
     *("open('", "open('folder/", "f'{text.up", "grü", "'ü' + tex", "for n in thi", "def f(x):\n    y = x\n    retu"),
     *("# tex", "'tex", "x = (1,\ntex", "[].app", "Shape(1).ar", "shape.area().up", "pri"),
+    *("text.upper().spl", "(text + 'a').up", "import string\nstring.capw", "def f(parameter):\n    return param"),
 ]  # fmt: skip
 INSPECT = [
     "measure",

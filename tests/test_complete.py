@@ -148,7 +148,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "shape.area(": (["shape.area(scale="], ["shape.area(self="]),
     "Shape.square(": (["Shape.square(side="], ["Shape.square(cls="]),
     "Point(": (["Point(x="], ["Point(_cls="]),
-    "print(text, se": (["print(text, sep="], []),
+    "sorted(text, re": (["sorted(text, reverse="], []),
     "def measure(fir": ([], ["def measure(first="]),
     # files
     "open('": (["open('one.txt", "open('folder/", "open('it\\'s.txt"], ["open('.hidden"]),

@@ -154,7 +154,7 @@ def test_the_text_has_all_that_is_known(looked_at: Session) -> None:
         ("shape.area", "    def area(self, scale=2)"),
         ("shape", "class Shape(Base):"),
         ("os.path.join", "def join(a, *p):"),
-        ("collections.OrderedDict", "class OrderedDict(dict):"),
+        ("collections.ChainMap", "class ChainMap("),
     ],
 )
 def test_the_source_is_told_where_it_is_asked_for(looked_at: Session, code: str, beginning: str) -> None:

@@ -51,6 +51,7 @@ _QUOTABLE = {
     ("datetime", "timedelta"),
     ("decimal", "Decimal"),
     ("pathlib", "PosixPath"),
+    ("pathlib._local", "PosixPath"),
 }
 _MOST_BITS = 4096  # Python refuses to print integers of more than 4300 digits
 _DEEPEST = 4
