@@ -9,7 +9,7 @@ import pytest
 from harness import Session
 
 SETUP = '''
-import collections, datetime, functools, os
+import abc, collections, enum, functools, os
 number, text, data = 42, "hello", {"key": [1, 2]}
 class Base:
     def area(self):
@@ -30,6 +30,10 @@ shape = Shape(3)
 def measure(first, /, second=(1, 2), *rest, third: "str" = "c", **more) -> dict:
     "Measures things."
     return {}
+class Colour(enum.Enum):
+    RED = 1
+class Abstract(abc.ABC):
+    def act(self): "Acts."
 def wrapper(function):
     @functools.wraps(function)
     def inner(*args): return function(*args)
@@ -74,6 +78,7 @@ AT = {
     "text\nnum|ber\ntext": "number",
     "shape.\\\n  area": "shape.\\\n  area",
     "Shape(1).ar|ea": "Shape(1).area",
+    "Abstract().ac|t": "Abstract().act",
     "number |": "number",
     "number + |": None,
     "miss|ing": None,
@@ -155,6 +160,9 @@ def test_the_text_has_all_that_is_known(looked_at: Session) -> None:
         ("shape", "class Shape(Base):"),
         ("os.path.join", "def join(a, *p):"),
         ("collections.ChainMap", "class ChainMap("),
+        ("Colour", "class Colour(enum.Enum):"),
+        ("Colour.RED", "class Colour(enum.Enum):"),
+        ("Abstract", "class Abstract(abc.ABC):"),
     ],
 )
 def test_the_source_is_told_where_it_is_asked_for(looked_at: Session, code: str, beginning: str) -> None:

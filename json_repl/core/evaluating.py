@@ -130,7 +130,7 @@ class Evaluator:
             return None
         if statics.is_kind(function):
             # A metaclass may have a call of its own; the type of a value is another thing than a new class.
-            return Found(MISSING, function) if type(function) is type and function is not type else None
+            return Found(MISSING, function) if statics.is_plain_class(function) and function is not type else None
         return _declared(function)
 
 
@@ -166,6 +166,4 @@ def _returned(function: FunctionType) -> Found | None:
     said = statics.lookup(function.__annotations__, "return")
     if type(said) is str:
         said = statics.lookup(function.__globals__, said)
-    if said is MISSING or said is None or not statics.is_kind(said) or type(said) is not type:
-        return None
-    return Found(MISSING, said)
+    return Found(MISSING, said) if statics.is_plain_class(said) else None

@@ -126,7 +126,7 @@ def _function(value: Any) -> Any:
     return value
 
 
-def _place(value: object) -> tuple[str, int | None] | None:
+def _place(value: Any) -> tuple[str, int | None] | None:
     """The file that defines it, and the line."""
     value = _function(value)
     if type(value) is FunctionType:
@@ -134,7 +134,7 @@ def _place(value: object) -> tuple[str, int | None] | None:
     if statics.is_module(value):
         name = statics.lookup(statics.own_dict(value) or {}, "__file__")
         return (name, None) if type(name) is str else None
-    if type(value) is type:
+    if statics.is_plain_class(value):
         for base in signatures.vars_of(value).values():
             function = statics.unwrapped(base)
             if type(function) is FunctionType:
@@ -143,7 +143,7 @@ def _place(value: object) -> tuple[str, int | None] | None:
     if statics.is_kind(value):
         return None
     kind = type(value)
-    return _place(kind) if type(kind) is type and statics.type_module(kind) != "builtins" else None
+    return _place(kind) if statics.is_plain_class(kind) and statics.type_module(kind) != "builtins" else None
 
 
 def _real_file(name: str, module: dict[str, Any]) -> str:

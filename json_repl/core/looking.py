@@ -48,7 +48,7 @@ def _names(interpreter: Interpreter) -> dict[str, Any]:
     return {name: value for name, value in list(names.items()) if type(name) is str}
 
 
-def _complete(interpreter: Interpreter, theirs: Any, code: str, cursor: int) -> dict[str, object]:
+def _complete(interpreter: Interpreter, theirs: Any, code: str, cursor: int, patience: float) -> dict[str, object]:
     with ours():
         from json_repl.core import completion
         from json_repl.core.evaluating import Evaluator
@@ -59,7 +59,7 @@ def _complete(interpreter: Interpreter, theirs: Any, code: str, cursor: int) -> 
     if theirs is not None and not completer.knows_all:
         with ours():
             from json_repl.core import with_jedi
-        found = completion.in_order(_join(found, with_jedi.matches(code, cursor, names)))
+        found = completion.in_order(_join(found, with_jedi.matches(code, cursor, names, patience)))
     shown = found[: completion.MOST]
     start, end = completer.start, cursor
     types = [{"text": match.text, "type": match.kind, "start": start, "end": end, "signature": ""} for match in shown]

@@ -49,7 +49,7 @@ def _function_of(value: object) -> Any:
             found = statics.unwrapped(statics.in_class(value, name))  # type: ignore[arg-type]
             if type(found) is FunctionType:
                 return found, 1
-        is_plain = kind is type and statics.in_class(value, "__signature__") is MISSING  # type: ignore[arg-type]
+        is_plain = statics.is_plain_class(value) and statics.in_class(value, "__signature__") is MISSING  # type: ignore[arg-type]
         return (value, 0) if is_plain else (MISSING, 0)
     found = statics.in_class(kind, "__call__")
     return (found, 1) if type(found) is FunctionType else (MISSING, 0)

@@ -7,6 +7,8 @@ for them, not by what a metaclass says. Imported at the first look at anything.
 from __future__ import annotations
 
 import sys
+from abc import ABCMeta
+from enum import EnumMeta
 from itertools import islice
 from types import (
     BuiltinFunctionType,
@@ -42,6 +44,7 @@ class Kinds:
 _SCALARS = Kinds(int, float, bool, complex, type(None), type(...), type(NotImplemented), range)
 _TEXTS = Kinds(str, bytes, bytearray)
 _CONTAINERS = Kinds(list, tuple, dict, set, frozenset)
+_METACLASSES = Kinds(type, ABCMeta, EnumMeta)
 _METHODS = Kinds(staticmethod, classmethod)
 _BRACKETS: dict[type, str] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
 # Classes of the library in whose reprs is no code of the user's: {(module, name), ...}
@@ -190,6 +193,11 @@ def slots(kind: type) -> list[str]:
 def is_kind(value: object) -> bool:
     """Whether it is a class."""
     return issubclass(type(value), type)
+
+
+def is_plain_class(value: Any) -> bool:
+    """Whether it is a class whose metaclass is one of Python's, so that to ask it runs no code of the user's."""
+    return type(value) in _METACLASSES
 
 
 def is_module(value: object) -> bool:

@@ -38,7 +38,7 @@ _TIMEOUT = Param(
     "start, end, signature}` for each; `left_off` counts those beyond the first 1,000",
 )
 def _complete(server: Server, session: Session, done: Done, code: str, cursor_pos: int | None, timeout: float) -> None:
-    given = {"code": code, "cursor": _cursor(code, cursor_pos)}
+    given = {"code": code, "cursor": _cursor(code, cursor_pos), "patience": timeout / 2}
     _look(server, session, "complete", given, timeout, _done({"status": "ok"}, done))
 
 
