@@ -36,7 +36,7 @@ from time import process_time
 
 from json_repl.core import forks, log, sources, streams, tracebacks, wire
 from json_repl.core.errors import WireError
-from json_repl.core.interpreter import Interpreter, handle_interrupts
+from json_repl.core.interpreter import Interpreter, handle_interrupts, prepare_to_look
 from json_repl.core.outcome import CRASH, INTERRUPTED, failure
 from json_repl.core.output import PAGE_BYTES, OutputBuffer
 from json_repl.core.questions import Questions
@@ -112,12 +112,17 @@ class Worker:
 
     def _after_answer(self) -> None:
         answered, self._answered = self._answered, None
-        if answered is not None:
-            try:
-                tracebacks.prepare()
-                self._parking.after_answer(*answered)
-            except Exception as error:  # then there is no snapshot of this state, as the parent will find
-                log.warning(f"no snapshot could be taken: {error!r}")
+        if answered is None:
+            return
+        try:
+            tracebacks.prepare()
+            self._parking.after_answer(*answered)
+        except Exception as error:  # then there is no snapshot of this state, as the parent will find
+            log.warning(f"no snapshot could be taken: {error!r}")
+        try:
+            prepare_to_look()
+        except Exception:  # then `variables` tells
+            pass
 
     def _say_ready(self) -> None:
         self.send(wire.READY, wire.pack_texts([str(os.getpid()), sys.version.split()[0], sys.executable]))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _LIBRARIES = {"pandas": ("DataFrame", "Series", "Index"), "polars": ("DataFrame", "Series"), "numpy": ("ndarray",)}
 _MOST_COLUMNS = 100
+_modules = sys.modules
 
 
 def library(value: object) -> str | None:
@@ -30,7 +31,7 @@ def library(value: object) -> str | None:
 
 def _find(module: str, name: str) -> Any:
     """What a module that is loaded has; a class of the user's may only say that it comes from there."""
-    found = sys.modules.get(module)
+    found = _modules.get(module)
     table = statics.own_dict(found) if statics.is_module(found) else None
     # One that somebody has made up has no file.
     return statics.lookup(table, name) if table and type(statics.lookup(table, "__file__")) is str else MISSING

@@ -43,6 +43,7 @@ _MOST_CACHED = 256
 _MOST_NAMES = 100  # of the namespace, that an answer about lost state can tell
 
 _exit = os._exit
+_looking: Any = None
 
 # User code may replace builtins and spoil modules: what runs in between is bound here.
 _Everything, _Exception, _repr, _safe_text, _vars_of_sys = BaseException, Exception, repr, safe_text, vars(sys)
@@ -110,9 +111,8 @@ class Interpreter:
             what: a method that looks, e.g. "complete", and its params, `given`.
             free: code of the user's may run for it, as this process is a copy that is thrown away.
         """
-        with ours():
-            from json_repl.core import looking
-        text = looking.answer(self, what, free, given)
+        prepare_to_look()
+        text = _looking.answer(self, what, free, given)
         if forks.in_child:
             _exit(0)
         return [text]
@@ -376,6 +376,15 @@ def _flush() -> None:
 
 def _has_functions(code: CodeType | None) -> bool:
     return code is not None and any(hasattr(constant, "co_filename") for constant in code.co_consts)
+
+
+def prepare_to_look() -> None:
+    """Import what `variables` takes. Start-up does without, and user code may spoil what imports need."""
+    global _looking
+    if _looking is None:
+        with ours():
+            from json_repl.core import looking
+        _looking = looking
 
 
 def handle_interrupts(interpreter: Interpreter, target: Callable[[], int]) -> None:

@@ -10,6 +10,7 @@ from _json import encode_basestring_ascii
 from itertools import repeat
 from operator import is_
 
+from json_repl.core import variables
 from json_repl.core.imports import ours
 from json_repl.core.statics import MISSING
 
@@ -104,9 +105,6 @@ def _is_complete(interpreter: Interpreter, theirs: Any, code: str) -> dict[str, 
 
 
 def _variables(interpreter: Interpreter, theirs: Any, **wanted: Any) -> dict[str, object]:
-    with ours():
-        from json_repl.core import variables
-
     names = _names(interpreter)
     hidden = {name for name in interpreter.hidden if name in names and not interpreter.is_changed(name, names[name])}
     return variables.page(names, hidden, **wanted)
@@ -115,9 +113,6 @@ def _variables(interpreter: Interpreter, theirs: Any, **wanted: Any) -> dict[str
 def _variable(
     interpreter: Interpreter, theirs: Any, name: str, path: list[Any], offset: int, limit: int | None
 ) -> dict[str, object] | None:
-    with ours():
-        from json_repl.core import variables
-
     names = _names(interpreter)
     if name not in names:
         return None

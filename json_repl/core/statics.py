@@ -65,6 +65,7 @@ _mro_of, _dict_of = _type_dict["__mro__"].__get__, _type_dict["__dict__"].__get_
 _name_of, _module_of, _qualname_of = (_type_dict[name].__get__ for name in ("__name__", "__module__", "__qualname__"))
 _vars_of_module: Any = ModuleType.__dict__["__dict__"].__get__  # type: ignore[index]
 _sizeof: Any = sys.getsizeof
+_modules = sys.modules
 
 
 def type_name(kind: type) -> str:
@@ -338,7 +339,7 @@ def _short_object(value: object, kind: type) -> str:
         return f"<module {name!r}>" if type(name) is str else "<module>"
     if place == ("datetime", "datetime") and attribute(value, "tzinfo") is not None:
         place = "", ""
-    if place in _QUOTABLE and lookup(own_dict(sys.modules.get(place[0])) or {}, place[1]) is kind:
+    if place in _QUOTABLE and lookup(own_dict(_modules.get(place[0])) or {}, place[1]) is kind:
         return repr(value)
     extent = shape(value)
     item = in_class(kind, "item") if extent == [] else MISSING

@@ -365,6 +365,8 @@ class Server:
         # What the first answer could do without, and later ones are faster with.
         try:
             tracebacks.prepare()
+            if self.sessions.default.local is not None:
+                self.sessions.default.local.warm_up()
             with ours():
                 import orjson
             protocol.encode_with(orjson.dumps)
