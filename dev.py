@@ -38,7 +38,7 @@ def demo(*_: str) -> int:
 
 def test(*args: str) -> int:
     """run the tests; arguments go to pytest"""
-    install("test")
+    install("test", "view")
     return python("-m", "pytest", *args)
 
 
@@ -50,7 +50,7 @@ def lint(*_: str) -> int:
 
 def types(*_: str) -> int:
     """mypy, strict"""
-    install("dev", "test")
+    install("dev", "test", "view")
     return python("-m", "mypy")
 
 

@@ -26,7 +26,7 @@ finally:
     sys.path = _path
 with imports.ours():
     import signal
-    from _thread import start_new_thread
+    from _thread import allocate_lock, start_new_thread
     from time import sleep
 
     from json_repl.core import log, streams
@@ -212,6 +212,8 @@ def get_local_backend() -> LocalBackend:
             session.settings.helpers,
             lambda *question: session.history.answer([str(part) for part in question]),
             _server.files() if _server is not None else {},
+            on_late_output=session.add_late_output,
+            watch=None if _server is None else _loop.watch,
             guest=_server is None,
         )
     return session.local
@@ -373,12 +375,16 @@ def _end(session: Session, status: int) -> None:
     while len(gone) < len(workers):
         _loop.turn()
     if session.local is not None:
+        waits = allocate_lock()
+        waits.acquire()
 
         def enough() -> None:
+            waits.release()
             sleep(LAST_WORDS_SECONDS)
             os._exit(status)
 
         start_new_thread(enough, ())
+        waits.acquire()  # a thread that begins when Python ends already would need a file to end itself: libgcc_s
         session.local.last_words()
     late = session.take_late_output()
     if late:

@@ -34,12 +34,13 @@ from _thread import get_ident
 from select import POLLIN, POLLOUT, poll
 from time import process_time
 
-from json_repl.core import forks, log, sources, streams, tracebacks, wire
+from json_repl.core import forks, log, looks, sources, streams, tracebacks, wire
 from json_repl.core.errors import WireError
-from json_repl.core.interpreter import Interpreter, handle_interrupts, prepare_to_look
+from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import CRASH, INTERRUPTED, failure
 from json_repl.core.output import PAGE_BYTES, OutputBuffer
 from json_repl.core.questions import Questions
+from json_repl.core.shown import Shown
 from json_repl.core.snapshot import CLONE, COPY, FAILED, LOOK, PRISTINE, TRIAL, Parking
 from json_repl.core.streams import poll_anyhow
 from json_repl.core.surroundings import Surroundings
@@ -76,7 +77,9 @@ class Worker:
         self._capture = streams.Capture(pipes, buffer, self._tell_news, fd["page"])
         texts = self._capture.text_streams()
         self._interpreter = Interpreter(
-            lambda main: Surroundings(main, texts, self._questions.input), make_toolbox(self._ask, helpers, log.warning)
+            lambda main: Surroundings(main, texts, self._questions.input),
+            make_toolbox(self._ask, helpers, log.warning),
+            Shown(self._capture.write),
         )
         sources.teach("getpass", self._questions.teach)
         self._parking = Parking(fd, snapshots, buffer.note_parked, self._interpreter.tasks.exist, self._resume)
@@ -120,7 +123,7 @@ class Worker:
         except Exception as error:  # then there is no snapshot of this state, as the parent will find
             log.warning(f"no snapshot could be taken: {error!r}")
         try:
-            prepare_to_look()
+            looks.prepare()
         except Exception:  # then `variables` tells
             pass
 
@@ -192,8 +195,7 @@ class Worker:
         elif kind == wire.SYNC:
             self.send(wire.SYNC, b"")
         elif kind == wire.CALL:
-            method, params = _loads(payload)
-            self.send(wire.RESULT, wire.pack_texts(getattr(self._interpreter, method)(**params)))
+            self.send(wire.RESULT, wire.pack_texts(looks.look(self._interpreter, **_loads(payload))))
 
     def _begin(self, number: int) -> None:
         self._capture.begin(number)

@@ -19,17 +19,18 @@ import marshal
 import signal
 from time import perf_counter
 
-from json_repl import travel
+from json_repl import ending, travel
 from json_repl.core import log, wire
 from json_repl.core import outcome as ends
 from json_repl.core.errors import InternalError, WireError, WorkerLost, WorkerUnavailable
-from json_repl.core.outcome import Outcome, failure
+from json_repl.core.outcome import Outcome
+from json_repl.core.settings import GRACE_SECONDS
 from json_repl.core.snapshot import SUCCESSOR
 from json_repl.lineage import STOP_SECONDS, Lineage
 from json_repl.look import Looks
 from json_repl.loop import Loop, Visit
 from json_repl.memory import OutOfMemoryCount
-from json_repl.turn import RESTARTS, Turn, crash, is_timeout, killed, not_run, was_taken_away
+from json_repl.turn import RESTARTS, Turn, crash, is_timeout, killed, not_run, not_taken, was_taken_away
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class WorkerManager:
         helpers: the user's own helper modules, as in JSON_REPL_HELPERS.
         snapshots, keep, snapshot_memory: as in JSON_REPL_SNAPSHOTS, .._KEEP and .._MEMORY.
         answer_question: what the worker's user code asks its session, and the reply.
-        on_late_output: output that belongs to no request.
+        on_late_output: output of an earlier request, whose number it gets, or of none (0).
         past, role: of one that goes on from another's state, see `twin`.
     """
 
@@ -64,7 +65,7 @@ class WorkerManager:
         keep: int = 8,
         snapshot_memory: int = 0,
         answer_question: Callable[[list[str]], Any] = lambda question: [],
-        on_late_output: Callable[[list[tuple[int, bytes]]], None] = lambda pieces: None,
+        on_late_output: Callable[[int, list[tuple[int, bytes]]], None] = lambda owner, pieces: None,
         past: Past | None = None,
         role: bytes = SUCCESSOR,
     ) -> None:
@@ -80,6 +81,7 @@ class WorkerManager:
         self._waiting: Turn | None = None  # for a copy of the state, before it runs
         self._call: tuple[bytes, Callable[[object], None]] | None = None
         self._numbers = 0
+        self._streams = False  # a request has asked for its output as it comes, and its threads may print still
         self._oom_count = OutOfMemoryCount()
 
     # -- what others call --------------------------------------------------------------------------------------------
@@ -145,37 +147,39 @@ class WorkerManager:
             raise ended[0]
         return ended[0]
 
-    def call(self, method: str, done: Callable[[object], None], **params: object) -> None:
-        """Have the worker answer a method other than execute; `done` gets its result, packed texts, or an RpcError."""
-        self._call = (marshal.dumps((method, params), 4), done)
+    def call(self, done: Callable[[object], None], **params: object) -> None:
+        """Have the worker look at its state, see core/looks.py; `done` gets packed texts, or an RpcError."""
+        self._call = (marshal.dumps(params, 4), done)
         self._proceed()
 
-    def interrupt(self, number: int | None = None) -> bool:
-        """Raise KeyboardInterrupt in the request that runs (only if it is `number`, when given); False if none does."""
-        waiting = self._waiting
-        if waiting is not None and number in (None, waiting.number):
-            self._waiting = None
+    def interrupt(self, grace: float | None = GRACE_SECONDS) -> bool:
+        """Raise KeyboardInterrupt in the request that runs; False if none does.
+
+        If it goes on for `grace` seconds (None: however long), its worker is killed, and the state is as before it.
+        """
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
             self._drop_trial()
             waiting.done(not_run("it was interrupted before"))
             return True
         if self.trial is not None:
-            return self.trial.interrupt(number)
+            return self.trial.interrupt(grace)
         turn, link = self._turn, self.lineage.link
-        if turn is None or number not in (None, turn.number):
+        if turn is None:
             return False
         if link is not None and link.busy:
             link.interrupt()
+            if grace is not None:
+                ending.kill_later(link, grace, self._still_runs(turn), turn.is_killed)
         elif not self.lineage.is_returning:
-            evalue = "the request was cancelled before a worker had taken it"
-            self._end_turn(failure(ends.CANCELLED, "Cancelled", evalue))
+            self._end_turn(not_taken())
         return True
 
     def collect(self) -> None:
         """Take what the request that runs has printed until now."""
-        if self.trial is not None:
-            self.trial.collect()
-        elif self.lineage.link is not None:
-            self.lineage.link.collect()
+        runs_it = self.trial or self.lineage.link
+        if runs_it is not None:
+            runs_it.collect()
 
     def twin(self, past: Past, role: bytes) -> WorkerManager:
         """One more of the same kind, with a past that branches off from this one's."""
@@ -183,10 +187,10 @@ class WorkerManager:
         return WorkerManager(self.lineage.loop, **self._options, **told, past=past, role=role)
 
     def cut_short(self) -> bool:
-        """Interrupt the request that runs, and kill its worker if that does not end it; False if none runs."""
+        """Interrupt the request that runs, which is not run again whatever comes; False if none runs."""
         if self._turn is not None:
-            self._turn.always, self._turn.retries = False, 0
-        return self._end_code(ends.INTERRUPTED) or self.interrupt()
+            self._turn.never_again()
+        return self.interrupt()
 
     def kill(self) -> None:
         """End the worker and all that it has started, at once, from within a signal's handler too."""
@@ -197,22 +201,21 @@ class WorkerManager:
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """End the worker and all that it has started: ask, wait, kill. Returns when it is gone."""
-        self._drop_others()
+        self._drop_trial()
+        self.looks.end()
         self.lineage.stop(seconds)
 
     def close(self, done: Callable[[], None], seconds: float = STOP_SECONDS) -> None:
         """As `stop`, but return at once, and call `done` when it is gone."""
-        self._drop_others()
+        self._drop_trial()
+        self.looks.end()
         self.lineage.close(done, seconds)
 
     def discard(self, done: Callable[[], None]) -> None:
         """End the worker and all that it has started at once; `done` is called when it is gone."""
-        self._drop_others()
-        self.lineage.discard(done)
-
-    def _drop_others(self) -> None:
         self._drop_trial()
         self.looks.end()
+        self.lineage.discard(done)
 
     def _drop_trial(self) -> None:
         if self.trial is not None:
@@ -238,26 +241,25 @@ class WorkerManager:
             link.send(wire.CALL, self._call[0])
             self._call = (b"", self._call[1])  # sent
         if turn is not None and not link.busy:
-            turn.attempts += 1
-            turn.question = None
-            turn.started = perf_counter()
+            turn.begin()
             self._oom_count.refresh()
             link.busy = turn.number
-            link.follow(wanted=turn.printed.listener is not None)
+            self._streams = self._streams or turn.printed.listener is not None
+            link.follow(wanted=self._streams)
             link.send(wire.REQUEST, marshal.dumps(turn.for_worker(), 4))
             if turn.timeout:
-                turn.deadline = self.lineage.loop.call_in(turn.timeout, lambda: self._end_code(ends.TIMEOUT))
+                turn.deadline = self.lineage.loop.call_in(turn.timeout, self._deadline)
 
-    def _end_code(self, reason: str) -> bool:
+    def _deadline(self) -> None:
         turn, link = self._turn, self.lineage.link
-        if turn is None or link is None or not link.busy:
-            return False
-        if turn.killed_for is None:
-            turn.killed_for = reason
-            turn.children = link.children() if reason == ends.TIMEOUT else []
-            attempt = turn.attempts
-            link.end_request(lambda: self._turn is turn and turn.attempts == attempt)
-        return True
+        if turn is not None and link is not None and link.busy and turn.killed_for is None:
+            turn.killed_for = ends.TIMEOUT
+            turn.children = link.children()
+            ending.end_late(link, self._still_runs(turn))
+
+    def _still_runs(self, turn: Turn) -> Callable[[], bool]:
+        attempt = turn.attempts
+        return lambda: self._turn is turn and turn.attempts == attempt
 
     # -- news of the lineage -----------------------------------------------------------------------------------------
 
@@ -317,15 +319,15 @@ class WorkerManager:
         if self._turn is not None and owner == self._turn.number:
             self._turn.printed.add(pieces)
         else:
-            self.on_late_output(pieces)
+            self.on_late_output(owner, pieces)
 
     def on_lost(self, end: End) -> None:
         """The worker has ended, and the state is what it will be."""
         was_idle = self._call is None
         self._fail_call(f"the worker {end.text} before it could answer.")
         turn = self._turn if self._turn is not None and self._turn.number == end.busy else None
-        if turn is not None and turn.deadline is not None:
-            turn.deadline.cancel()
+        if turn is not None:
+            turn.stop_clock()
         if turn is not None and (end.has_begun or not turn.may_be_missed()):
             self._settle(turn, end)
         elif was_idle:
@@ -368,7 +370,7 @@ class WorkerManager:
         if end.code == -signal.SIGKILL and turn.killed_for is None and self._oom_count.has_grown():
             turn.killed_for = ends.MEMORY
         taken_away = was_taken_away(end.code) and turn.killed_for is None
-        if turn.always or (taken_away and not undone and turn.attempts <= min(turn.retries, RESTARTS)):  # case 2
+        if turn.may_run_again(taken_away and not undone):  # case 2
             self._again_or_elsewhere(turn, end.text)
             return
         by_us = turn.killed_for in (ends.TIMEOUT, ends.INTERRUPTED)
@@ -388,8 +390,7 @@ class WorkerManager:
     def _end_turn(self, outcome: Outcome) -> None:
         turn, self._turn = self._turn, None
         assert turn is not None
-        if turn.deadline is not None:
-            turn.deadline.cancel()
+        turn.stop_clock()
         outcome.take_output(turn.printed)
         outcome.backend = "worker"
         outcome.attempts = max(turn.attempts, 1)

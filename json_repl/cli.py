@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
@@ -31,7 +33,11 @@ def _value(row: Setting, text: str) -> object:
         raise click.BadParameter(f"it takes {row.values()}.") from None
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+    subcommand_metavar="[COMMAND ...]",
+)
 @_option("worker", "--worker/--local")
 @_option("timeout", "--timeout", metavar="SECONDS")
 @_option("fallback", "--fallback", metavar="auto|always|never")
@@ -44,7 +50,8 @@ def _value(row: Setting, text: str) -> object:
 @_option("debug", "--debug", is_flag=True)
 @click.option("-e", "code", metavar="CODE", help="Run one piece of code and print its answer; implies --ready off.")
 @click.version_option(__version__, prog_name="json-repl-session")
-def _command(**given: Any) -> dict[str, Any]:
+@click.pass_context
+def _command(context: click.Context, /, **given: Any) -> dict[str, Any]:
     """Run Python code that comes as JSON, one request per line on stdin; one answer per line goes to stdout.
 
     \b
@@ -52,18 +59,56 @@ def _command(**given: Any) -> dict[str, Any]:
 
     Each option has an environment variable, named in brackets; the option goes first.
     """
+    if context.invoked_subcommand and any(value is not None for value in given.values()):
+        raise click.UsageError(f"{context.invoked_subcommand} starts no session, so it takes none of its options.")
     if given["code"] is not None and given["ready"] is None:
         given["ready"] = "off"
     return given
 
 
+@_command.command("view")
+@click.argument("transcript", type=click.File("rb"), default="-")
+@click.option(
+    "-o", "--output", type=click.File("wb", lazy=True), default="-", help="Where to write it; by default stdout."
+)
+@click.option("--requests", type=click.File("rb"), help="The requests, if TRANSCRIPT holds only their answers.")
+@click.option("--title", help="The page's title; by default the name of the file.")
+def _view(transcript: BinaryIO, output: BinaryIO, requests: BinaryIO | None, title: str | None) -> None:
+    """Make one HTML page of a transcript.
+
+    It has the lines that went to a session, those that came back, or both as they went by.
+
+    \b
+    tee requests.jsonl | json-repl-session | tee answers.jsonl
+    json-repl-session view --requests requests.jsonl answers.jsonl -o page.html
+    """
+    try:
+        from json_repl.view.page import render
+        from json_repl.view.transcript import read
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"view needs {error.name}: pip install jinja2 markdown-it-py nh3 pygments (the extra called view)"
+        ) from None
+    if output.name == "-" and sys.stdout.isatty():
+        raise click.UsageError("the page is not for a terminal: say where to write it, by -o FILE.")
+    files = [requests, transcript] if requests else [transcript]
+    name = os.path.basename(transcript.name) if transcript.name != "<stdin>" else "A transcript"
+    page = render(read(*files), title or name).encode("utf-8", "replace")
+    output.write(page)  # which empties the file, that may be the transcript's
+
+
 def parse(arguments: list[str]) -> dict[str, Any]:
-    """The settings that the arguments give, None where they give none. Exits for --help, --version and mistakes."""
+    """The settings that the arguments give, None where they give none. Exits when there is no session to be started.
+
+    So it does after a subcommand, --help and --version, and for mistakes.
+    """
     try:
         given = _command.main(arguments, prog_name="json-repl-session", standalone_mode=False)
     except click.ClickException as error:
         log.say(f"{error.format_message()} (see --help)")
         sys.exit(error.exit_code)
-    if not isinstance(given, dict):  # --help or --version, which have printed what was asked for
+    except click.Abort:
+        sys.exit(128 + signal.SIGINT)
+    if not isinstance(given, dict):  # a subcommand, --help or --version, which have done what was asked for
         sys.exit(given or 0)
     return given

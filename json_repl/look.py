@@ -72,13 +72,8 @@ class Looks:
         self._copy: Snapshot | None = None  # which it was made from
         self._expiry: Timer | None = None
 
-    @property
-    def under_way(self) -> bool:
-        """Somebody waits for an answer."""
-        return self._current is not None
-
     def start(self, what: str, given: dict[str, Any], seconds: float, done: Done, *, is_stale: bool | None) -> None:
-        """Look at the newest state; see `Interpreter.look` for what. `done` gets the result, or an RpcError.
+        """Look at the newest state; see core/looks.py for what. `done` gets the result, or an RpcError.
 
         After `seconds` what would run code of the user's is given up; the result's `note` tells. It `is_stale` if
         requests run or wait that may change the state; None: it comes in its turn.
@@ -151,7 +146,7 @@ class Looks:
         self._drop()
         self._copy = copy
         self._looker = looker = self._manager.twin(self._lineage.branch(copy, alone=True), LOOK)
-        looker.on_late_output = lambda pieces: None  # what the user's code prints in a look is nobody's
+        looker.on_late_output = lambda owner, pieces: None  # what the user's code prints in a look is nobody's
         looker.lineage.begin(arrived)
 
     def _ask(self, look: _Look) -> None:
@@ -163,7 +158,7 @@ class Looks:
             if looker is self._looker and look is self._current:
                 self._take(look, result)
 
-        looker.call("look", answered, what=look.what, free=look.free, given=look.given)
+        looker.call(answered, what=look.what, free=look.free, given=look.given)
 
     def _take(self, look: _Look, result: bytes | RpcError) -> None:
         if isinstance(result, RpcError):

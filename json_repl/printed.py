@@ -1,4 +1,4 @@
-"""Parent side: what one request has printed. Little of it is held in memory, all of it in a file where it is much."""
+"""Parent side: what one request has printed and shown: little of it is held in memory, what is much in a file."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ from codecs import getincrementaldecoder
 
 from json_repl.core import log
 from json_repl.core.imports import ours
-from json_repl.core.output import STDERR, STDOUT, STREAMS
+from json_repl.core.output import DISPLAY, STDERR, STDOUT, STREAMS
+from json_repl.outputs import Outputs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Protocol
+    from typing import IO, Any, Protocol
 
     class Listener(Protocol):
         """A `json_repl.parent.stream.Stream`."""
 
         def send(self, pieces: list[tuple[int, bytes]]) -> None:
             """Output that has just come."""
+
+        def tell(self, method: str, content: dict[str, Any]) -> None:
+            """Something that was shown."""
 
         def begin_again(self, attempt: int) -> None:
             """The code runs again: what was sent before is void."""
@@ -30,7 +34,7 @@ class Spool:
     """Files that end with their session, one for each stream: for what is too much to be held."""
 
     def __init__(self) -> None:
-        self.files = {stream: _File() for stream in (STDOUT, STDERR)}
+        self.files = {stream: _File() for stream in (STDOUT, STDERR, DISPLAY)}
 
 
 class _File:
@@ -61,6 +65,19 @@ class _File:
         data = self._file.read(size) or b""
         self._file.seek(self.size)
         return data
+
+
+class _Kept:
+    """One value that was too large for an answer, in the file."""
+
+    def __init__(self, data: bytes, file: _File) -> None:
+        self._file, self._place = file, file.size
+        self.total = len(data)
+        self.lost = self.total - file.write(data)
+
+    def read(self, offset: int, limit: int) -> bytes:
+        size = min(limit, self.total - self.lost - offset)
+        return self._file.read(self._place + offset, size) if size > 0 else b""
 
 
 class _Text:
@@ -125,39 +142,92 @@ def _decode_whole(data: bytes) -> tuple[str, int]:
 
 
 class Printed:
-    """Both streams of a request, each in up to `most` bytes of memory; a `listener` is told each piece as it comes."""
+    """Both streams of a request, and what it shows, each in up to `most` bytes of memory.
+
+    A `listener` is told each piece as it comes.
+    """
 
     def __init__(self, most: int, spool: Spool, listener: Listener | None = None) -> None:
         self.listener = listener
         self._most, self._spool = most, spool
-        self._texts = self._new_texts()
+        self._begin()
         self._ended = False
+
+    def _begin(self) -> None:
+        self._texts = {stream: _Text(self._most, self._spool.files[stream]) for stream in (STDOUT, STDERR)}
+        self._shown = Outputs()
+        self._kept: dict[str, _Kept] = {}  # e.g. {"outputs/0/image/png": ...}
 
     def add(self, pieces: list[tuple[int, bytes]]) -> None:
         """Take what was printed, e.g. ``[(STDOUT, b"hello")]``."""
+        text: list[tuple[int, bytes]] = []
         for stream, data in pieces:
-            self._texts[stream].add(data)
+            if stream != DISPLAY:
+                self._texts[stream].add(data)
+                text.append((stream, data))
+                continue
+            for method, content in self._shown.feed(data, self._fit):
+                if self.listener is not None:
+                    self.listener.send(text)
+                    self.listener.tell(method, content)
+                text = []
         if self.listener is not None:
-            self.listener.send(pieces)
+            self.listener.send(text)
 
     def begin_again(self, attempt: int) -> None:
         """The code runs again: what it has printed before is void."""
-        self._texts = self._new_texts()
+        self._begin()
         if self.listener is not None:
             self.listener.begin_again(attempt)
 
     @property
     def is_truncated(self) -> bool:
         """Whether `text` leaves something out of a stream."""
-        return any(text.is_spooled for text in self._texts.values())
+        return bool(self._kept) or any(text.is_spooled for text in self._texts.values())
+
+    @property
+    def outputs(self) -> list[dict[str, Any]]:
+        """What was shown: Jupyter's ``display_data``, as they are now."""
+        return self._shown.listing
+
+    def fit_value(
+        self, result: str | None, rich: str | None
+    ) -> tuple[str | None, dict[str, Any] | None, dict[str, Any]]:
+        """The last value's repr, its MIME bundle, and the metadata of that, as they fit into an answer."""
+        if result is None:
+            return None, None, {}
+        content = Outputs.parse(rich.encode()) if rich is not None else None
+        content = content or {"data": {}, "metadata": {}}
+        content["data"]["text/plain"] = result
+        self._fit("", content)
+        if "text/plain" not in content["data"]:
+            text = _Text(self._most, _File())
+            text.add(result.encode("utf-8", "replace"))
+            content["data"]["text/plain"] = text.text()
+        return content["data"]["text/plain"], content["data"], content["metadata"]
+
+    def _fit(self, place: str, content: dict[str, Any]) -> None:
+        """Take what is too large out of a bundle; in the metadata there is then where `output/read` has it."""
+        for mime, value in [*content["data"].items()]:
+            data = Outputs.to_bytes(value)
+            if len(data) > self._most:
+                self._kept[place + mime] = kept = _Kept(data, self._spool.files[DISPLAY])
+                about = content["metadata"].get(mime)
+                told = {"stream": place + mime, "total_bytes": kept.total, "lost_bytes": kept.lost}
+                content["metadata"][mime] = {**(about if isinstance(about, dict) else {}), "reference": told}
+                del content["data"][mime]
 
     def text(self, stream: int) -> str:
         """What an answer holds of a stream."""
         return self._texts[stream].text()
 
     def read(self, stream: str, offset: int, limit: int) -> dict[str, object]:
-        """Any part of a stream, cut between characters: the result of ``output/read``."""
-        found = self._texts[STREAMS[stream]]
+        """Any part of a stream, cut between characters: the result of ``output/read``.
+
+        Raises:
+            KeyError: there is no such stream.
+        """
+        found = self._texts[STREAMS[stream]] if stream in STREAMS else self._kept[stream]
         data = found.read(offset, limit and max(limit, _LONGEST_CHARACTER))
         at_end = self._ended and offset + len(data) >= found.total - found.lost
         text, rest = (data.decode("utf-8", "replace"), 0) if at_end else _decode_whole(data)
@@ -170,6 +240,3 @@ class Printed:
         for text in self._texts.values():
             if text.is_spooled:
                 text.release()
-
-    def _new_texts(self) -> dict[int, _Text]:
-        return {stream: _Text(self._most, self._spool.files[stream]) for stream in (STDOUT, STDERR)}

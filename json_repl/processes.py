@@ -141,6 +141,34 @@ def family(pid: int) -> list[dict[str, object]]:
     return found
 
 
+def usage(pid: int) -> dict[str, object] | None:
+    """What a process takes now: ``{"rss_bytes": 9000000, "cpu_s": 0.04, "threads": 1}``; None if it has ended."""
+    library = psutil()
+    if library is None:
+        return None
+    try:
+        process = library.Process(pid)
+        with process.oneshot():
+            cpu = process.cpu_times()
+            return {
+                "rss_bytes": process.memory_info().rss,
+                "cpu_s": round(cpu.user + cpu.system, 3),
+                "threads": process.num_threads(),
+            }
+    except library.Error:
+        return None
+
+
+def catches(pid: int, signum: int) -> bool:
+    """Whether a process has a handler for a signal, which would end it else; True where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            caught = next(line for line in file if line.startswith(b"SigCgt:"))
+        return bool(int(caught.split()[1], 16) >> (signum - 1) & 1)
+    except (OSError, StopIteration):
+        return True
+
+
 def spawn(command: Sequence[str], environ: Mapping[str, str], files: Sequence[int], out: int, err: int) -> Process:
     """Start `command` with an empty stdin, with `out` and `err`, and with `files` under consecutive numbers.
 

@@ -126,5 +126,5 @@ def run_in_a_copy(manager: Manager, copy: Snapshot, turn: Turn) -> None:
             trial.start(turn.number, turn.code, ended, compares=True, **turn.options())
 
     manager.trial = trial = manager.twin(manager.lineage.branch(copy), TRIAL)
-    trial.on_late_output = lambda pieces: None  # of what shows its objects when they are compared
+    trial.on_late_output = lambda owner, pieces: None  # of what shows its objects when they are compared
     trial.lineage.begin(arrived)

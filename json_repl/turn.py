@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from time import perf_counter
 
 from json_repl import processes
 from json_repl.core import outcome as ends
@@ -130,6 +131,17 @@ class Turn:
         self.children: list[dict[str, object]] = []  # processes that it had started, when its time was over
         self.missed = False  # a worker that it was sent to has ended before it had begun it
 
+    def begin(self) -> None:
+        """A worker gets it, for the first time or again."""
+        self.attempts += 1
+        self.question = None
+        self.started = perf_counter()
+
+    def stop_clock(self) -> None:
+        """Its time counts no more."""
+        if self.deadline is not None:
+            self.deadline.cancel()
+
     def for_worker(self) -> tuple[int, str, str | None, bool, bool, bool]:
         """What the worker has to know."""
         return self.number, self.code, self.filename, self.silent, self.compares, self.ask is not None
@@ -138,6 +150,20 @@ class Turn:
         """What another worker has to know that runs it instead."""
         names = ("filename", "silent", "timeout", "retries", "execution_count", "printed", "ask")
         return {name: getattr(self, name) for name in names}
+
+    def never_again(self) -> None:
+        """It is not to run again, whatever becomes of its worker."""
+        self.always, self.retries, self.missed = False, 0, True
+
+    def is_killed(self) -> None:
+        """Its worker is killed, as it did not end when it was interrupted."""
+        self.killed_for = self.killed_for or ends.INTERRUPTED
+
+    def may_run_again(self, innocent: bool) -> bool:
+        """Whether it is to, now that its worker has ended; `innocent`: not through it, and nothing else was undone."""
+        if self.killed_for == ends.INTERRUPTED:
+            return False
+        return self.always or (innocent and self.attempts <= min(self.retries, RESTARTS))
 
     def may_be_missed(self) -> bool:
         """Its worker has ended before it had begun this: whether the next one may have it, once, and not as a retry."""
@@ -158,6 +184,11 @@ def not_run(why: str) -> Outcome:
     outcome = failure(ends.CANCELLED, "NoSnapshot", f"the code was not run: {why}")
     outcome.backend = "worker"
     return outcome
+
+
+def not_taken() -> Outcome:
+    """The outcome of a request that was interrupted while it waited for a worker."""
+    return failure(ends.CANCELLED, "Cancelled", "the request was cancelled before a worker had taken it")
 
 
 def crash(turn: Turn, end: End) -> Outcome:

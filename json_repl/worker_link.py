@@ -22,6 +22,7 @@ from json_repl.core.errors import WireError, WorkerUnavailable
 from json_repl.core.imports import HOME
 from json_repl.core.output import PAGE_BYTES, STDERR, STDOUT, OutputReader
 from json_repl.core.streams import PIPE_BYTES
+from json_repl.core.tracebacks import without_our_lines
 from json_repl.loop import WRITE, Loop
 from json_repl.reports import Reports, make_channel
 from json_repl.shelf import Snapshot
@@ -32,12 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WORKER_FILE = os.path.join(HOME, "subprocess_worker.py")
-STACKS_SECONDS = 0.005  # for all stacks to be written before the code is interrupted
-GRACE_SECONDS = 1.0  # for interrupted code to end by itself
 _READ_BYTES = 1 << 16  # as much as a pipe holds; room for more costs a page fault each time
 _PATIENCE = 0.002  # seconds that bytes may lie in a pipe of a busy worker before we take them instead of it
 _MOST_STACK_BYTES = 100_000
-_MOST_LOOKS = 100  # at a page that is handed over again and again meanwhile, or was spoiled
+_MOST_LOOKS = 4  # at a page that is handed over meanwhile: what stood in it at first has come then
 
 
 class WorkerLink:
@@ -66,7 +65,7 @@ class WorkerLink:
         self._answers: int
         self._page: mmap.mmap
         self._pipes: dict[int, int]  # e.g. {7: STDOUT, 9: STDERR}
-        self._loop = loop
+        self.loop = loop
         self._on_frame, self._on_output, self._on_end = on_frame, on_output, on_end
         self._frames = wire.FrameReader()
         self._unsent = bytearray()
@@ -84,7 +83,7 @@ class WorkerLink:
     def adopt(self, process: processes.Process) -> None:
         """This is the process at the other end; one that was made from a snapshot tells its number when it is ready."""
         self.process = process
-        self._loop.watch(process.end_fd, self._ended)
+        self.loop.watch(process.end_fd, self._ended)
 
     def send(self, kind: int, payload: bytes = b"") -> None:
         """Send a frame, now or as soon as the worker reads."""
@@ -101,31 +100,15 @@ class WorkerLink:
         """The processes that its code has started and that run now."""
         return processes.family(self.process.pid) if self.process is not None else []
 
-    def end_request(self, still_runs: Callable[[], bool]) -> None:
-        """Have the worker write every thread's stack, and interrupt what runs; if it does not end, kill the worker."""
-        if self.process is not None:
-            self.process.send(wire.DUMP_SIGNAL)
-
-        def insist() -> None:
-            if still_runs() and not self.closed:
-                self.interrupt()
-
-        def kill() -> None:
-            self.collect()
-            if still_runs() and not self.closed:  # else its answer was among what was collected
-                self.kill()
-
-        # Not at once: the system gives a second signal to another thread while the first is on its way.
-        for seconds in (STACKS_SECONDS, GRACE_SECONDS / 2):
-            self._loop.call_in(seconds, insist)
-        self._loop.call_in(GRACE_SECONDS, kill)
-
     def stacks(self) -> list[str]:
         """Lines of Python stacks that were written since the last call, without frames of ours."""
         text = os.pread(self._stacks, _MOST_STACK_BYTES, self._stacks_read)
         self._stacks_read += len(text)
-        lines = text.decode("utf-8", "replace").splitlines(keepends=True)
-        return [line for line in lines if f'"{HOME}/json_repl/' not in line and f'"{WORKER_FILE}"' not in line]
+        return without_our_lines(text.decode("utf-8", "replace"))
+
+    def stacks_size(self) -> int:
+        """Bytes of stacks that were written since the last call of `stacks`."""
+        return 0 if self.closed else os.fstat(self._stacks).st_size - self._stacks_read
 
     def follow(self, *, wanted: bool) -> None:
         """From here on deliver output while it is written, see `OutputReader.follow`, or not."""
@@ -134,7 +117,9 @@ class WorkerLink:
 
     def _follow_on(self) -> None:
         if self._follows and not self.closed:
-            self._output.follow(self.collect, lambda seconds: self._loop.call_in(seconds, self._follow_on))
+            self._output.follow(
+                lambda: self._collect_the_page(1), lambda seconds: self.loop.call_in(seconds, self._follow_on)
+            )
 
     def ask_for_snapshot(self, number: int) -> None:
         """Have the worker leave a copy of its state, which is that after request `number`, if none is on its way."""
@@ -144,7 +129,7 @@ class WorkerLink:
     def hang_up(self) -> None:
         """Close the request pipe: the worker ends by itself, after the user's atexit handlers."""
         if self._requests >= 0:
-            self._loop.forget(self._requests)
+            self.loop.forget(self._requests)
             os.close(self._requests)
             self._requests = -1
 
@@ -202,17 +187,18 @@ class WorkerLink:
             if data:  # the worker found nothing there if it has begun a request meanwhile, so that it is from this one
                 self._on_output(owner or self._output.owner(), [(stream, data)])
             else:
-                self._loop.forget(fd)
+                self.loop.forget(fd)
 
-    def _collect_the_page(self) -> int:
-        """The request whose output stands in the page now, or 0."""
+    def _collect_the_page(self, looks: int = _MOST_LOOKS) -> int:
+        """The request whose output stands in the page now, or 0. Before a second look, frames are taken."""
         try:
-            for _ in range(_MOST_LOOKS):
+            for looks_left in range(looks, 0, -1):
                 found = self._output.peek()
                 if found is not None:
-                    self._deliver(*found)
-                    return found[0]
-                if self._ending:
+                    owner, pieces = found
+                    self._deliver(pieces)
+                    return owner
+                if self._ending or looks_left == 1:
                     break
                 self._read()
         except WireError as error:  # user code has written into the page
@@ -263,8 +249,8 @@ class WorkerLink:
     def _finish(self, code: int | None) -> None:
         if not self._ending:
             self._ending = True
-            if code is not None:
-                self._read()
+            while code is not None and self._read():
+                pass
             self._collect_the_rest()
             if self._abandoned:
                 self.reports.read()
@@ -281,47 +267,46 @@ class WorkerLink:
     def _close(self) -> None:
         self.closed = True
         if self.process is not None:
-            self._loop.forget(self.process.end_fd)
+            self.loop.forget(self.process.end_fd)
             self.process.close()
         watched = (self._answers, self.reports.fd, *self._pipes)
         for fd in watched:
-            self._loop.forget(fd)
+            self.loop.forget(fd)
         self.hang_up()
         self._page.close()
         _close_all([*watched, self._page_fd, self._life, self._stacks])
 
     def _read_reports(self) -> None:
         if not self.reports.read():
-            self._loop.forget(self.reports.fd)
+            self.loop.forget(self.reports.fd)
 
     # -- the pipes ---------------------------------------------------------------------------------------------------
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Take what stands in the answer pipe now; whether more may have come, as it always has of a flood."""
         try:
-            while not self.closed:
-                data = os.read(self._answers, _READ_BYTES)
-                if not data:
-                    self._loop.forget(self._answers)  # its end; that of the process is told by its own file
-                    if self.process is None:  # it was to be made from a copy, which could not
-                        self._finish(None)
-                    return
-                for kind, payload in self._frames.feed(data):
-                    self._take(kind, payload)
-                if len(data) < _READ_BYTES:
-                    return
+            data = os.read(self._answers, _READ_BYTES)
+            if not data:
+                self.loop.forget(self._answers)  # its end; that of the process is told by its own file
+                if self.process is None:  # it was to be made from a copy, which could not
+                    self._finish(None)
+            for kind, payload in self._frames.feed(data):
+                self._take(kind, payload)
+            return len(data) == _READ_BYTES and not self.closed
         except BlockingIOError:
-            return
+            return False
         except WireError:
             self._garbage()
         except Exception as error:  # a bug of ours, which costs the worker and not the session
             log.warning(f"what a worker sent cannot be handled: {error!r}")
             self._garbage()
+        return False
 
     def _take(self, kind: int, payload: bytes) -> None:
         if kind == wire.OUTPUT:
-            self._deliver(*self._output.take(payload))
+            self._deliver(self._output.take(payload))
         elif kind == wire.NEWS:  # not now: it reads on, and what stands here comes before that
-            self._loop.call_in(0, self._follow_on)
+            self.loop.call_in(0, self._follow_on)
         else:
             self._on_frame(kind, payload)
 
@@ -336,7 +321,7 @@ class WorkerLink:
             pass
         for payload in self._frames.salvage(wire.OUTPUT):
             try:
-                self._deliver(*self._output.take(payload))
+                self._deliver(self._output.take(payload))
             except WireError:
                 continue
         self._finish(None)
@@ -345,15 +330,15 @@ class WorkerLink:
         try:
             while self._unsent:
                 del self._unsent[: os.write(self._requests, self._unsent)]
-            self._loop.forget(self._requests)
+            self.loop.forget(self._requests)
         except BlockingIOError:
-            self._loop.watch(self._requests, self._write, WRITE)
+            self.loop.watch(self._requests, self._write, WRITE)
         except BrokenPipeError:  # it is dying, which we are told apart
             self._unsent.clear()
-            self._loop.forget(self._requests)
+            self.loop.forget(self._requests)
 
-    def _deliver(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
-        if pieces:
+    def _deliver(self, found: list[tuple[int, list[tuple[int, bytes]]]]) -> None:
+        for owner, pieces in found:
             self._on_output(owner, pieces)
 
     def _pipe_is_ready(self) -> None:
@@ -361,9 +346,9 @@ class WorkerLink:
         # stay there and nothing else is written does it sit in a call; then they are taken from here.
         if self.busy:
             for fd in self._pipes:
-                self._loop.forget(fd)
+                self.loop.forget(fd)
             self._output.writer_is_still()
-            self._loop.call_in(_PATIENCE, self._relieve)
+            self.loop.call_in(_PATIENCE, self._relieve)
         else:
             self._collect_all()
 
@@ -373,7 +358,7 @@ class WorkerLink:
         if not self.busy or self._output.writer_is_still():
             self._collect_all()
         for fd in () if self.closed else self._pipes:
-            self._loop.watch(fd, self._pipe_is_ready)
+            self.loop.watch(fd, self._pipe_is_ready)
 
 
 def _close_all(fds: list[int]) -> None:

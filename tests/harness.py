@@ -267,9 +267,9 @@ def impatient(env: dict[str, str], boot_seconds: float = 20) -> dict[str, Any]:
     """How to start a session that waits less long for what hangs: options of `Session`."""
     start = (
         f"import sys; sys.path.insert(0, {str(HOME)!r})\n"
-        "import json_repl_session\nfrom json_repl import supply, worker_link\n"
-        "assert worker_link.GRACE_SECONDS and supply.BOOT_SECONDS\n"
-        f"worker_link.GRACE_SECONDS, supply.BOOT_SECONDS = 0.2, {boot_seconds}\n"
+        "import json_repl_session\nfrom json_repl import ending, supply\n"
+        "assert ending.GRACE_SECONDS and supply.BOOT_SECONDS\n"
+        f"ending.GRACE_SECONDS, supply.BOOT_SECONDS = 0.2, {boot_seconds}\n"
         "json_repl_session.main()"
     )
     return {"command": [sys.executable, "-c", start], "env": env}

@@ -304,6 +304,16 @@ def test_a_callback_may_use_the_session(session: Any, loop: asyncio.AbstractEven
     assert result.reason == "interrupted"
 
 
+def test_what_a_thread_prints_late_is_in_the_next_answer_and_goes_to_no_other_call(session: Any) -> None:
+    code = "import threading; go = threading.Event(); t = threading.Thread(target=lambda: [go.wait(), print('late')])"
+    heard: list[tuple[str, str]] = []
+    session.execute(code + "; t.start()", on_stream=lambda *told: heard.append(told))
+    answer = session.execute("go.set(); t.join(); print('mine')", on_stream=lambda *told: heard.append(told))
+    assert (answer.stdout, answer.late_output) == ("mine\n", "late\n")
+    assert "".join(text for _, text in heard) == "mine\n"
+    assert session.execute("1").late_output == ""
+
+
 def test_a_retry_is_told(worker: Any, tmp_path: Path) -> None:
     heard: list[tuple[str, int]] = []
     code = (

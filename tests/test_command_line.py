@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import BOUND, FRONT_DOOR, Session
+from harness import BOUND, FRONT_DOOR, HOME, Session
 
 from json_repl import __version__
 
@@ -33,6 +35,20 @@ def command(*args: str, lines: list[Any] | None = None, **env: str) -> tuple[lis
         check=False,
     )
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr.decode(), done.returncode
+
+
+@pytest.mark.parametrize("package", ["jinja2", "markdown_it", "nh3", "pygments"])
+def test_view_says_what_to_install_where_its_libraries_are_missing(package: str) -> None:
+    script = f"import sys, runpy; sys.modules[{package!r}] = None; sys.argv[1:] = ['view']; "
+    script += f"runpy.run_path({str(FRONT_DOOR)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", script], input=b"", capture_output=True, timeout=BOUND, check=False)
+    stderr = done.stderr.decode()
+    assert (done.returncode, done.stdout, stderr.count("\n")) == (1, b"", 1)
+    setup = ConfigParser(interpolation=None)
+    setup.read(HOME / "setup.cfg")
+    extra = setup["options.extras_require"]["view"].split("\n")
+    needed = {line.split()[0] for line in extra if line}
+    assert needed and needed <= set(re.findall(r"[\w-]+", stderr))
 
 
 # -- options and their variables --------------------------------------------------------------------------------------

@@ -119,15 +119,15 @@ def test_an_interrupted_dry_run_tells_what_it_had_done(kept: Session, tmp_path: 
     assert kept.value("x") == "[1]"
 
 
-def test_a_dry_run_that_has_not_begun_can_be_interrupted(kept: Session, tmp_path: Path) -> None:
-    kept.run("import os, signal, threading, time")
-    pid = kept.worker_pid()
+def test_a_dry_run_that_has_not_begun_can_be_interrupted(start: Start, tmp_path: Path) -> None:
+    session = start("worker", env=OFF, cwd=tmp_path)  # so that the copy it runs in is made when it is asked for
+    pid = session.worker_pid()
     os.kill(pid, signal.SIGSTOP)
     try:
-        kept.send({"id": 1, "code": "open('ran', 'w')", "dry_run": True})
-        wait_until(lambda: kept.ask("status")["running"])
-        kept.send({"id": 2, "method": "interrupt"})
-        first, second = kept.read(), kept.read()
+        session.send({"id": 1, "code": "open('ran', 'w')", "dry_run": True})
+        wait_until(lambda: session.ask("status")["running"])
+        session.send({"id": 2, "method": "interrupt"})
+        first, second = session.read(), session.read()
     finally:
         os.kill(pid, signal.SIGCONT)
     answers = {answer["id"]: answer for answer in (first, second)}

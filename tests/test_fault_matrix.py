@@ -240,7 +240,7 @@ class Run:
 
     def await_busy(self) -> None:
         """Until the request that was sent is handed over."""
-        wait_until(lambda: self.session.ask("status")["state"] == "busy")
+        wait_until(lambda: self.session.ask("session/list")["sessions"][0]["state"] == "busy")
 
     def is_asleep(self) -> bool:
         """The worker's main thread sits in a call, and stays there."""

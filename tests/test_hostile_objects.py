@@ -94,8 +94,8 @@ def test_an_odd_value_is_shown_as_its_repr(shared: Shared, code: str, result: st
     assert answer["result"] in (result if isinstance(result, tuple) else (result,))
 
 
-def test_a_huge_repr_is_complete(shared: Shared) -> None:
-    answer = shared.run("'ab' * 5_000_000")
+def test_a_huge_repr_is_complete_where_there_is_room_for_it(shared: Shared) -> None:
+    answer = shared.run("'ab' * 5_000_000", max_output_bytes=20_000_000)
     assert answer["result"] == repr("ab" * 5_000_000)
 
 

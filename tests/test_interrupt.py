@@ -350,3 +350,32 @@ def test_interrupts_while_the_session_starts_cost_no_answer(start: Start, backen
         assert answers[1]["result"] == "1" or answers[1]["reason"] in ("interrupted", "cancelled")
         assert answers[4]["result"] == "42" or answers[4]["reason"] in ("interrupted", "cancelled")
         assert session.value("6 * 8") == "48"
+
+
+REFUSES = "while True:\n try:\n  while True: time.sleep(0.01)\n except KeyboardInterrupt: pass"
+STUCK = "sum(range(10**12))"
+
+
+@pytest.mark.parametrize("code", [REFUSES, STUCK], ids=["refuses", "is in C"])
+def test_code_that_goes_on_all_the_same_is_killed_and_the_answer_says_so(
+    run: Callable[..., Running], backend: str, code: str
+) -> None:
+    if backend == "local":
+        pytest.skip("nothing that runs in the session's own process can be killed")
+    running = run(f"import time\n{NOTE}{code}")
+    assert running.ask("interrupt", grace=0.2)["interrupted"] is True
+    result = running.end()
+    assert (result["reason"], result["session_state"]["state"]) == ("interrupted", "restored")
+    assert "was killed" in result["error"]["evalue"] and "<python-input-" in "".join(result["error"]["traceback"])
+    assert running.session.value("x + 1") == "42"
+
+
+@pytest.mark.parametrize("grace", [0, None])
+def test_an_interrupt_without_an_end_of_its_grace_kills_nothing(
+    run: Callable[..., Running], tmp_path: Path, grace: int | None
+) -> None:
+    caught = tmp_path / "caught"
+    running = run(f"{CATCHES}open({str(caught)!r}, 'w').close()\ntime.sleep(1.5)\n'saved'")
+    running.ask("interrupt", grace=grace)
+    wait_until(caught.exists)
+    assert running.end()["result"] == "'saved'"

@@ -223,7 +223,8 @@ def test_status_of_an_idle_session(session: Session) -> None:
 TEXT, WHOLE = str, int
 FIELDS: dict[str, Any] = {
     "status": TEXT, "execution_count": WHOLE, "execution_id": TEXT, "stdout": TEXT, "stderr": TEXT, "outputs": list,
-    "truncated": bool, "late_output": TEXT, "backend": TEXT, "attempts": WHOLE, "session_state": dict, "usage": dict,
+    "metadata": dict, "truncated": bool, "late_output": TEXT, "backend": TEXT, "attempts": WHOLE,
+    "session_state": dict, "usage": dict,
     "success": bool, "language": TEXT, "session_mode": TEXT, "variable_count": WHOLE, "debug_info": dict,
     "timestamp": TEXT,
 }  # fmt: skip

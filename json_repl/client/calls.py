@@ -46,7 +46,9 @@ class Result:
     stdout: str
     stderr: str
     result: str | None
-    data: dict[str, str] | None
+    data: dict[str, Any] | None
+    metadata: Json
+    outputs: list[Json]
     error: Json | None
     changes: dict[str, list[str]] | None
     truncated: bool

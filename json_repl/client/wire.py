@@ -105,6 +105,7 @@ class Wire:
         self._calls: dict[int, Request] = {}  # without an answer yet, oldest first
         self._heard: dict[tuple[str, str], Request] = {}  # e.g. {("default", "e3"): who hears of it}
         self._parked: dict[tuple[str, str], deque[tuple[str, Json]]] = {}  # what the next `wait` will hear
+        self._late: dict[str, str] = {}  # what executions that were answered have left printing, by session
         self._pidfd = _pidfd(self.process.pid)
 
     def watch(self) -> None:
@@ -238,11 +239,15 @@ class Wire:
             return
         result = message["result"]
         if call.method in ("execute", "wait"):
+            result["late_output"] = self._late.pop(call.params["session_id"], "") + result["late_output"]
             self._park(_execution(call.params, result), call, running=result["status"] == "running")
         call.post(result)
 
     def _tell(self, method: str, params: Json) -> None:
         execution = _execution(params, params)
+        if params.get("late"):
+            self._late[execution[0]] = self._late.get(execution[0], "") + params["text"]
+            return
         if execution in self._parked:
             self._parked[execution].append((method, params))
             return

@@ -15,7 +15,6 @@ from time import perf_counter
 
 from json_repl.core import forks, sources
 from json_repl.core import outcome as ends
-from json_repl.core.imports import ours
 from json_repl.core.outcome import Outcome, safe_text
 from json_repl.core.tasks import Tasks
 from json_repl.core.tracebacks import explain, without_text
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
     from typing import Any, TypeVar
 
+    from json_repl.core.shown import Shown
     from json_repl.core.surroundings import Surroundings
 
     _T = TypeVar("_T")
@@ -43,7 +43,6 @@ _MOST_CACHED = 256
 _MOST_NAMES = 100  # of the namespace, that an answer about lost state can tell
 
 _exit = os._exit
-_looking: Any = None
 
 # User code may replace builtins and spoil modules: what runs in between is bound here.
 _Everything, _Exception, _repr, _safe_text, _vars_of_sys = BaseException, Exception, repr, safe_text, vars(sys)
@@ -56,14 +55,16 @@ class Interpreter:
     Args:
         surround: makes the `Surroundings`, once there is a module to run in.
         base: names that every namespace starts with, e.g. ``{"h": <helpers>}``.
+        shown: what user code shows.
     """
 
-    def __init__(self, surround: Callable[[ModuleType], Surroundings], base: dict[str, object]) -> None:
+    def __init__(self, surround: Callable[[ModuleType], Surroundings], base: dict[str, object], shown: Shown) -> None:
+        self._shown = shown
         self.running = 0  # the number of the request that an interrupt may hit; 0 while there is none
         self._was_hit = False  # by an interrupt
         self._begun = 0  # the number of the newest request
         self._interrupted_early = 0  # the number of one that was interrupted when it had not begun
-        self._base = base
+        self._base = {**base, **shown.functions}
         self.flags = _TOP_LEVEL_AWAIT  # of the compiler, for the next request
         self._compiled: dict[tuple[str, int], tuple[CodeType | None, CodeType | None]] = {}
         self.tasks = Tasks()
@@ -103,19 +104,6 @@ class Interpreter:
         self.flags = _TOP_LEVEL_AWAIT
         self._make_namespace()
         self.surroundings.use(self._main)
-
-    def look(self, what: str, free: bool, given: dict[str, Any]) -> list[str | None]:
-        """What is to be seen in the namespace, as JSON: see `looking.answer`. Nothing of it changes.
-
-        Args:
-            what: a method that looks, e.g. "complete", and its params, `given`.
-            free: code of the user's may run for it, as this process is a copy that is thrown away.
-        """
-        prepare_to_look()
-        text = _looking.answer(self, what, free, given)
-        if forks.in_child:
-            _exit(0)
-        return [text]
 
     def interrupted(self, target: int) -> None:
         """What SIGINT does: raise in the code that runs, never in ours. `target` is whom it is for, 0 for anybody.
@@ -190,9 +178,10 @@ class Interpreter:
                 value = self._execute(statements, expression)
                 if value is not None and not silent:
                     outcome.result = _safe_text(_repr(value))
+                    outcome.rich = self._shown.bundle(value, outcome.result)
                     self.namespace["_"] = value
                 value = None  # here, as its __del__ may hang
-                _flush()
+                self._flush()
             finally:
                 self.running = 0
                 self.surroundings.mask = self.surroundings.keep_signals_out()
@@ -284,12 +273,18 @@ class Interpreter:
         self.flags |= code.co_flags & _FUTURES  # `from __future__ import ...` holds from here on, as in any REPL
         return code
 
+    def _flush(self) -> None:
+        """Have user code give what it still holds: text in its streams, figures. It is user code that runs here."""
+        _flush()
+        for show in self._shown.at_end:
+            show()
+
     # -- errors ------------------------------------------------------------------------------------------------------
 
     def _explain(self, outcome: Outcome, raised: list[BaseException], number: int, source: str) -> None:
         error: BaseException | None = raised.pop()
         kind = type(error)
-        outcome.reason = ends.EXCEPTION
+        outcome.reason, outcome.result, outcome.rich = ends.EXCEPTION, None, None
         if issubclass(kind, KeyboardInterrupt):
             outcome.reason = ends.INTERRUPTED
         elif issubclass(kind, SystemExit):
@@ -308,7 +303,7 @@ class Interpreter:
                 self.running = number
                 self.surroundings.enter()
                 error = None
-                _flush()
+                self._flush()
             finally:
                 self.running = 0
                 self.surroundings.mask = self.surroundings.keep_signals_out()
@@ -376,15 +371,6 @@ def _flush() -> None:
 
 def _has_functions(code: CodeType | None) -> bool:
     return code is not None and any(hasattr(constant, "co_filename") for constant in code.co_consts)
-
-
-def prepare_to_look() -> None:
-    """Import what `variables` takes. Start-up does without, and user code may spoil what imports need."""
-    global _looking
-    if _looking is None:
-        with ours():
-            from json_repl.core import looking
-        _looking = looking
 
 
 def handle_interrupts(interpreter: Interpreter, target: Callable[[], int]) -> None:

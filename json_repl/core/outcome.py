@@ -70,14 +70,18 @@ class Outcome:
         "backend",
         "changes",
         "cpu_ms",
+        "data",
         "elapsed_ms",
         "error",
         "fallback",
         "max_rss_bytes",
+        "metadata",
         "names",
         "note",
+        "outputs",
         "reason",
         "result",
+        "rich",
         "state",
         "stderr",
         "stdout",
@@ -89,6 +93,10 @@ class Outcome:
         self.reason = reason
         self.error = error
         self.result: str | None = None
+        self.rich: str | None = None  # what its value shows, by MIME type, as JSON; see core/display.py
+        self.data: dict[str, Any] | None = None  # the same, for the answer
+        self.metadata: dict[str, Any] = {}
+        self.outputs: list[dict[str, Any]] = []  # what else was shown
         self.stdout = ""
         self.stderr = ""
         self.truncated = False  # there is more of them
@@ -113,11 +121,13 @@ class Outcome:
         """Make this one of code that did not end within `seconds`; `lines` are shown if it has no traceback."""
         evalue = f"the code did not end within {seconds:g} s"
         shown = self.error.traceback if self.error is not None else lines
-        self.reason, self.result = TIMEOUT, None
+        self.reason, self.result, self.rich = TIMEOUT, None, None
         self.error = Error("ExecutionTimeout", evalue, [*shown, f"ExecutionTimeout: {evalue}\n"], **told)
 
     def take_output(self, printed: Any) -> None:
-        """Hold what is to be answered of a `json_repl.printed.Printed`."""
+        """Hold what is to be answered of a `json_repl.printed.Printed`, and of the value as that has room for it."""
+        self.outputs = printed.outputs
+        self.result, self.data, self.metadata = printed.fit_value(self.result, self.rich)
         self.stdout, self.stderr, self.truncated = printed.text(STDOUT), printed.text(STDERR), printed.is_truncated
 
     def to_frame(self) -> bytes:
@@ -125,7 +135,7 @@ class Outcome:
         numbers = _NUMBERS.pack(
             _REASONS.index(self.reason), self.elapsed_ms, self.cpu_ms, self.max_rss_bytes, self.variable_count
         )
-        texts: list[str | None] = [self.result]
+        texts: list[str | None] = [self.result, self.rich]
         for found in (self.names, self.changes):
             texts += [None] if found is None else [str(len(found)), *found]
         if self.error is not None:
@@ -147,7 +157,7 @@ class Outcome:
             outcome.reason = _REASONS[reason]
             if not (0 <= outcome.elapsed_ms < float("inf") and 0 <= outcome.cpu_ms < float("inf")):
                 raise WireError("an answer on the worker's wire whose times are none")
-            outcome.result, *texts = unpack_texts(payload, _NUMBERS.size)
+            outcome.result, outcome.rich, *texts = unpack_texts(payload, _NUMBERS.size)
             outcome.names, texts = _take_counted(texts)
             outcome.changes, texts = _take_counted(texts)
             if texts:

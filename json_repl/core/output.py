@@ -6,6 +6,7 @@
 
 Every byte has a place in the one stream of all output, so a piece seen by both ways counts once. Pieces are records
 (stream, length, data); the last one is open, its length 0, until another stream writes or the buffer is handed over.
+All belong to the request that runs, but those that say themselves whose they are: an earlier one's thread wrote them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STDOUT, STDERR = 1, 2
+DISPLAY = 3  # what is shown: a line of JSON for each message, see core/display.py
 STREAMS = {"stdout": STDOUT, "stderr": STDERR}
 PAGE_BYTES = 1 << 16
 FOLLOW_SECONDS = 0.002  # between two looks at output that is streamed
@@ -33,6 +35,9 @@ _PLACE = struct.Struct("@QQ")  # place of the first byte, number of the request 
 _USED = struct.Struct("@Q")  # stored in one step, as the other process may read at any moment
 _CPU = struct.Struct("<d")
 _RECORD = struct.Struct("<BI")
+_OWNED_RECORD = struct.Struct("<BIQ")  # the length counts the owner too
+_OWNED = 0x10  # added to the stream of such a record
+_OWNER_SHIFT = 8
 _LENGTH, _LENGTH_AT = struct.Struct("<I"), 1  # within a record
 
 # The page: _PLACE at 0, _USED at 16, the interrupt's target at 24 (written by the parent), one more than the number of
@@ -49,6 +54,11 @@ _AWAITED_AT = 64
 _DATA_AT = 128
 
 
+def of_request(stream: int, owner: int) -> int:
+    """A stream as `OutputBuffer.append` takes it, where the bytes are not those of the request that runs."""
+    return stream | owner << _OWNER_SHIFT
+
+
 class OutputBuffer:
     """The writer's end. `spill` gets the payload of an OUTPUT frame, and may block: that is the back-pressure.
 
@@ -60,7 +70,7 @@ class OutputBuffer:
     def __init__(self, page: mmap.mmap, spill: Callable[[bytes], None]) -> None:
         self._spill = spill
         self._place = self._owner = 0  # of the first byte of the page
-        self._record_at = 0  # where the last record starts
+        self._record = (0, 0)  # where the last record starts, and its data
         self._stream = 0  # that of the last record while it is open, else 0
         self.use(page)
 
@@ -135,24 +145,29 @@ class OutputBuffer:
     def _open(self, stream: int) -> int:
         """See that what is written next goes to a record of `stream`; returns how much of it there is room for."""
         self._renew()
-        if PAGE_BYTES - self._page.tell() <= _RECORD.size:
+        if PAGE_BYTES - self._page.tell() <= _OWNED_RECORD.size:
             self._hand_over()
         if stream != self._stream:
             self._close()
             at = self._page.tell()
-            if at == self._record_at + _RECORD.size:  # an empty one, left by a call that was cut short
-                at = self._record_at
-            _RECORD.pack_into(self._page, at, stream, 0)
-            self._record_at = at
-            self._page.seek(at + _RECORD.size)
+            if at == self._record[1]:  # an empty one, left by a call that was cut short
+                at = self._record[0]
+            owner = stream >> _OWNER_SHIFT
+            if owner:
+                _OWNED_RECORD.pack_into(self._page, at, stream & 0xF | _OWNED, 0, owner)
+            else:
+                _RECORD.pack_into(self._page, at, stream, 0)
+            self._record = (at, at + (_OWNED_RECORD if owner else _RECORD).size)
+            self._page.seek(self._record[1])
             self._stream = stream
         return PAGE_BYTES - self._page.tell()
 
     def _close(self) -> None:
         self._stream = 0
-        length = self._page.tell() - self._record_at - _RECORD.size
-        if self._record_at and length > 0:
-            _LENGTH.pack_into(self._page, self._record_at + _LENGTH_AT, length)
+        record_at, data_at = self._record
+        end = self._page.tell()
+        if record_at and end > data_at:
+            _LENGTH.pack_into(self._page, record_at + _LENGTH_AT, end - record_at - _RECORD.size)
 
     def _hand_over(self) -> None:
         self._renew()
@@ -167,7 +182,7 @@ class OutputBuffer:
         """Empty the page, where that is due."""
         if self._renewal is not None:
             self._place, self._owner = self._renewal
-            self._record_at = self._stream = 0
+            self._record, self._stream = (0, 0), 0
             _USED.pack_into(self._page, _USED_AT, 0)
             _PLACE.pack_into(self._page, 0, self._place, self._owner)
             self._page.seek(_DATA_AT)
@@ -175,14 +190,14 @@ class OutputBuffer:
 
 
 class OutputReader:
-    """The reader's end: returns what is new, as ``(owner, [(STDOUT, b"..."), ...])``."""
+    """The reader's end: returns what is new by whose it is, as ``[(owner, [(STDOUT, b"..."), ...]), ...]``."""
 
     def __init__(self, page: mmap.mmap | None = None) -> None:
         self._page = page
         self.place = 0  # up to which all was delivered
         self._seen = b""
 
-    def take(self, payload: bytes) -> tuple[int, list[tuple[int, bytes]]]:
+    def take(self, payload: bytes) -> list[tuple[int, list[tuple[int, bytes]]]]:
         """The new pieces of an OUTPUT frame.
 
         Raises:
@@ -191,10 +206,10 @@ class OutputReader:
         if len(payload) < _PLACE.size:
             raise WireError("an output frame that is too short")
         place, owner = _PLACE.unpack_from(payload)
-        return owner, self._new_pieces(place, payload[_PLACE.size :])
+        return self._new_pieces(owner, place, payload[_PLACE.size :])
 
-    def peek(self) -> tuple[int, list[tuple[int, bytes]]] | None:
-        """What stands in the shared page and was not taken yet. The writer may be dead, or busy elsewhere.
+    def peek(self) -> tuple[int, list[tuple[int, list[tuple[int, bytes]]]]] | None:
+        """The request that runs, and what stands in the shared page. The writer may be dead, or busy elsewhere.
 
         None: what came before it was handed over meanwhile; its frame is on the wire now, and must be taken first.
         """
@@ -204,7 +219,7 @@ class OutputReader:
         data = self._page[_DATA_AT : _DATA_AT + min(used, PAGE_BYTES)]
         if place > self.place or _PLACE.unpack_from(self._page) != (place, owner):
             return None
-        return owner, self._new_pieces(place, data)
+        return owner, self._new_pieces(owner, place, data)
 
     def owner(self) -> int:
         """The request that the writer runs, from its first step to its answer; 0 while there is none."""
@@ -262,17 +277,23 @@ class OutputReader:
         assert self._page is not None
         _USED.pack_into(self._page, _TARGET_AT, owner)
 
-    def _new_pieces(self, place: int, data: bytes) -> list[tuple[int, bytes]]:
-        pieces = []
+    def _new_pieces(self, running: int, place: int, data: bytes) -> list[tuple[int, list[tuple[int, bytes]]]]:
+        found: list[tuple[int, list[tuple[int, bytes]]]] = []
         known = max(0, self.place - place)
         at = 0
         while at + _RECORD.size <= len(data):
             stream, length = _RECORD.unpack_from(data, at)
-            if stream not in (STDOUT, STDERR):
+            owner, start = running, at + _RECORD.size
+            end = start + length if length else len(data)
+            if stream & _OWNED and at + _OWNED_RECORD.size <= len(data):
+                stream, _, owner = _OWNED_RECORD.unpack_from(data, at)
+                stream, start = stream & ~_OWNED, at + _OWNED_RECORD.size
+            if stream not in (STDOUT, STDERR, DISPLAY):
                 raise WireError("output of a stream that does not exist")
-            start = at + _RECORD.size
-            at = start + length if length else len(data)
-            if max(start, known) < at:
-                pieces.append((stream, data[max(start, known) : at]))
+            at = end
+            if max(start, known) < end:
+                if not found or found[-1][0] != owner:
+                    found.append((owner, []))
+                found[-1][1].append((stream, data[max(start, known) : end]))
         self.place = max(self.place, place + len(data))
-        return pieces
+        return found

@@ -61,6 +61,7 @@ class Setting:
 
 
 DEFAULT_TIMEOUT = 30.0  # seconds, in a worker: the user's own number
+GRACE_SECONDS = 1.0  # for interrupted code to end by itself
 DEFAULT_MAX_OUTPUT = 1 << 20  # bytes
 
 TABLE: tuple[Setting, ...] = (

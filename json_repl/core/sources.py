@@ -9,13 +9,14 @@ from json_repl.core.imports import ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from types import ModuleType
     from typing import Any
 
 _MOST_REQUESTS = 10_000
 _MOST_CHARACTERS = 32_000_000
 
+_ModuleSpec: Any = type(sys.__spec__)
 _sources: dict[str, str] = {}  # e.g. {"<python-input-3>": "def f():\n    return 1\n"}, oldest first
 _characters = 0
 
@@ -77,31 +78,61 @@ def teach_inspect(inspect: ModuleType) -> None:
 
 
 def teach(name: str, lesson: Callable[[ModuleType], None]) -> None:
-    """Give a module of the standard library to `lesson`, now or when user code first imports it."""
+    """Give a module to `lesson`, now or when user code imports it."""
+    _lessons.by_name[name] = lesson
     if name in sys.modules:
         lesson(sys.modules[name])
-    else:
-        sys.meta_path.insert(0, _Teacher(name, lesson))
+    if _lessons not in sys.meta_path:
+        sys.meta_path.insert(0, _lessons)
 
 
-class _Teacher:
-    """An import hook that gives a module to its lesson, as importing it here costs start-up."""
+def offer(names: Collection[str], contents: Callable[[str], dict[str, object]]) -> None:
+    """Have user code find modules of these names, with these contents, where there are no others."""
+    sys.meta_path.append(_Offer(names, contents))
 
-    def __init__(self, name: str, lesson: Callable[[ModuleType], None]) -> None:
-        self._name = name
-        self._lesson = lesson
+
+class _Lessons:
+    """An import hook that gives modules to their lessons, as importing them here costs start-up."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Callable[[ModuleType], None]] = {}
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """Part of the import system: the genuine module, taught right after it has been loaded."""
-        if name != self._name:
+        lesson = self.by_name.get(name)
+        if lesson is None:
             return None
-        sys.meta_path.remove(self)
-        for finder in sys.meta_path:
+        for finder in [finder for finder in sys.meta_path if finder is not self]:
             spec = finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
-                _after_load(spec.loader, self._lesson)
+                _after_load(spec.loader, lesson)
                 return spec
         return None
+
+
+_lessons = _Lessons()
+
+
+class _Offer:
+    """An import hook, the last one, for modules of ours that stand in for missing ones; also their loader."""
+
+    def __init__(self, names: Collection[str], contents: Callable[[str], dict[str, object]]) -> None:
+        self._names = names
+        self._contents = contents
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Part of the import system."""
+        if name not in self._names:
+            return None
+        is_package = any(other.startswith(f"{name}.") for other in self._names)
+        return _ModuleSpec(name, self, is_package=is_package)
+
+    def create_module(self, spec: Any) -> None:
+        """Part of the import system: as ever."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Part of the import system."""
+        vars(module).update(self._contents(module.__name__))
 
 
 def _after_load(loader: Any, then: Any) -> None:

@@ -13,10 +13,11 @@ import os
 import resource
 import select
 import sys
-from os import read, write
+from _thread import _count, get_ident, get_native_id
+from os import listdir, read, write
 
 from json_repl.core import forks
-from json_repl.core.output import STDERR, STDOUT, OutputBuffer
+from json_repl.core.output import STDERR, STDOUT, OutputBuffer, of_request
 
 __all__ = [
     "STDERR",
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 _bytes, _len, _map, _memoryview, _type, _zip, _OSError = bytes, len, map, memoryview, type, zip, OSError
 _lockf, _LOCK_EX, _LOCK_UN = fcntl.lockf, fcntl.LOCK_EX, fcntl.LOCK_UN
 _POLLIN = select.POLLIN
+_get_ident, _get_native_id = get_ident, get_native_id
+_THREADS = "/proc/self/task"
 _EINVAL, _OPEN_FILES = errno.EINVAL, resource.RLIMIT_NOFILE
 _getrlimit, _setrlimit = resource.getrlimit, resource.setrlimit
 PIPE_BYTES = 1 << 18  # as much as a pipe of ours can hold, so that one read takes all
@@ -93,20 +96,31 @@ class Capture:
         buffer: where output goes.
         tell: called when something was written that somebody waits for.
         lock: a file that is locked while the pipes are read, as the parent may read them too.
+        our_threads: how many threads of this process are none of the user's.
     """
 
     def __init__(
-        self, pipes: dict[int, int], buffer: OutputBuffer, tell: Callable[[], object], lock: int | None = None
+        self,
+        pipes: dict[int, int],
+        buffer: OutputBuffer,
+        tell: Callable[[], object],
+        lock: int | None = None,
+        our_threads: int = 0,
     ) -> None:
         self.buffer = buffer
+        self._our_threads = our_threads
         self._tell = tell
         self._lock = lock
         self._streams = {fd: stream for stream, fd in pipes.items()}  # e.g. {7: STDOUT, 8: STDERR}
+        self._number = self._newest = 0  # the request that runs, and the one that has begun last
+        self._main_thread = get_ident()
+        self._threads: dict[int, int] = {}  # those of earlier requests, by the system's ids, e.g. {4711: 3}
         self._watch()
 
     def use(self, page: mmap.mmap) -> None:
         """This process has become another worker, whose pipes have the same numbers."""
         self.buffer.use(page)
+        self._threads = {}
         self._watch()
 
     def _watch(self) -> None:
@@ -132,7 +146,11 @@ class Capture:
     def begin(self, number: int) -> None:
         """From here on output is that of request `number`; what came before is nobody's."""
         self.drain()
+        self._main_thread = get_ident()
+        if self._threads or _count() > self._our_threads:
+            self._threads = {id: self._threads.get(id, self._newest) for id in _thread_ids()}
         self.buffer.belong_to(number)
+        self._number = self._newest = number
 
     def end(self, answer: Callable[[], object] = lambda: None) -> None:
         """The request has ended: hand over the rest of its output, then have it answered. What comes after is late."""
@@ -141,6 +159,7 @@ class Capture:
             self.buffer.flush()
             answer()
             self.buffer.belong_to(0)
+            self._number = 0
 
     def write(self, stream: int, data: bytes) -> None:
         """Add what Python code writes, after all that was written to the pipes before it."""
@@ -150,16 +169,23 @@ class Capture:
         buffer = self.buffer
         # A signal's handler prints while this thread is in here already: it waits, and what it prints does too.
         if buffer.lock._is_owned():  # type: ignore[attr-defined]
-            buffer.waiting.append((stream, data))
+            buffer.waiting.append((self._by_us(stream), data))
             return
         with buffer.lock:
             if poll_anyhow(self._poll, 0):
                 self._drain()
-            buffer.append(stream, data)
+            buffer.append(stream if _get_ident() == self._main_thread else self._by_us(stream), data)
         if buffer.waiting:
             self.drain()
         if buffer.is_awaited():
             self._tell()
+
+    def _by_us(self, stream: int) -> int:
+        """`stream`, as that of the request that has started this thread, where it is not the one that runs."""
+        if _get_ident() == self._main_thread:
+            return stream
+        starter = self._threads.get(_get_native_id(), self._newest)
+        return stream if starter == self._number else of_request(stream, starter)
 
     def drain(self) -> None:
         """Take what stands in the pipes, at most their capacity: a child that floods them must not hold us here."""
@@ -194,6 +220,13 @@ class Capture:
                 _lockf(self._lock, to)
             except _OSError:  # user code has closed it
                 pass
+
+
+def _thread_ids() -> list[int]:
+    try:
+        return [int(name) for name in listdir(_THREADS)]
+    except Exception:  # there is no such folder (macOS), or user code's audit hook does not let us look
+        return []
 
 
 def poll_anyhow(poll: select.poll, timeout: float | None) -> list[tuple[int, int]]:

@@ -19,6 +19,7 @@ _OUR_FILES = tuple(
     os.path.join(HOME, name)
     for name in ("json_repl/", "helpers/", "json_repl_session.py", "worker_manager.py", "subprocess_worker.py")
 )
+_OUR_LINES = tuple(f'File "{file}' for file in _OUR_FILES)
 _ASYNCIO = os.path.join(os.path.dirname(os.__file__), "asyncio", "")  # between our frames and those of awaited code
 _traceback: Any = None
 
@@ -69,6 +70,13 @@ def without_text(error: BaseException, why: BaseException) -> Error:
         lines += [f"    {line.strip()}\n" for line in [sources.line(code.co_filename, trace.tb_lineno)] if line]
         trace = trace.tb_next
     return Error(name, evalue, [*lines, f"{name}: {evalue}\n"])
+
+
+def without_our_lines(dump: str) -> list[str]:
+    """The lines of what `faulthandler` has written, without those of our files, and threads that have no others."""
+    lines = [line for line in dump.splitlines(keepends=True) if not line.lstrip().startswith(_OUR_LINES)]
+    following = [*lines[1:], "\n"]
+    return [line for line, after in zip(lines, following) if not ("hread 0x" in line and after == "\n")]
 
 
 def _name(error: BaseException) -> str:

@@ -32,8 +32,11 @@ first line:
 
 With `"stream": true`, `execute` tells what its code prints while it runs, the first piece at once, then at most every
 2 ms: `{"jsonrpc":"2.0","method":"stream","params":{"execution_id":"e3","session_id":"default","name":"stdout","text":"..."}}`.
-All of them come before the answer, which holds the output too. If the worker is taken away and the code runs again, the
-notification `retry` (`{execution_id, session_id, attempt}`) says that what was told before it is void.
+All of them come before the answer, which holds the output too. What a thread prints after that comes as a notification
+with `"late": true` and the id of the execution that has started the thread. What is shown comes in between, as
+`display_data` and `update_display_data` (`{execution_id, session_id, data, metadata, transient}`) and `clear_output`
+(`{execution_id, session_id, wait}`). If the worker is taken away and the code runs again, the notification `retry`
+(`{execution_id, session_id, attempt}`) says that what was told before it is void.
 
 With `"allow_stdin": true`, `input()` and `getpass` ask the client by the notification `input_request` (`{execution_id,
 session_id, prompt, password}`), and wait for the method `input_reply`. Without it they raise EOFError at once; so they do
@@ -60,14 +63,18 @@ _ANSWER = """\
 | `execution_id` | names this execution, also for `interrupt` |
 | `stdout`, `stderr` | all output, of Python, C code and child processes, up to `max_output_bytes` each: then head and tail; \
 on an error `stderr` ends with the traceback |
-| `result` | the repr of the last expression's value, or null |
-| `data` | the value by MIME type: `{"text/plain": ...}`, or null |
-| `outputs` | `[]` |
+| `result` | the repr of the last expression's value, or null; of one longer than `max_output_bytes`, head and tail |
+| `data` | the value by MIME type: `{"text/plain": ..., "image/png": "<base64>"}`, or null |
+| `metadata` | of `data`, by MIME type; what is larger than `max_output_bytes` is not in `data`: there is a `reference` \
+`{stream, total_bytes, lost_bytes}` here instead, and `output/read` gives the `stream` of that name |
+| `outputs` | what was shown by `display()` and by libraries, in order: `{output_type, data, metadata, transient}` each, as \
+Jupyter has it; `update_display` and `clear_output` have done their work |
 | `error` | null, or `{ename, evalue, traceback}`; after a crash `signal` and `exit_status` too, after a timeout `stacks` |
 | `changes` | null, or of a dry run `{added, changed, removed}`: names. Values are compared by their content up to 16 \
 MiB each where they can be pickled, else by identity |
 | `truncated` | whether output was left out, which `output/read` gives |
-| `late_output` | what threads and left-over children printed between requests |
+| `late_output` | what left-over children printed between requests, and threads of earlier executions that had no \
+`stream`, whenever they printed |
 | `backend` | where the code ran: `"local"` or `"worker"` |
 | `attempts` | how often it was run: more than once only after its worker had been taken away |
 | `fallback` | null, or `{reason, message}`: why code that was meant for a worker ran in the session's own process |

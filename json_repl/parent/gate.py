@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+from _thread import _count as _count_in_python
 from _thread import allocate_lock, get_ident, start_new_thread
 from os import listdir, read, write
 from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_kill, pthread_sigmask, valid_signals
@@ -94,8 +95,8 @@ class Gate:
         write(self._wake_write, b"!")
         return True
 
-    def exclusively(self, call: Callable[[], None]) -> None:
-        """Call while nothing of the other thread happens; not at all while no user code runs, which is our time.
+    def exclusively(self, call: Callable[[], None]) -> bool:
+        """Call while nothing of the other thread happens; False, and not at all, while no user code runs: our time.
 
         Signals wait, as their handlers raise.
         """
@@ -105,6 +106,7 @@ class Gate:
             with self._lock:
                 if self._open:
                     call()
+                return self._open
         finally:
             pthread_sigmask(SIG_SETMASK, mask)
 
@@ -128,6 +130,11 @@ class Gate:
         """Raise KeyboardInterrupt in the code that runs. Called from what the gate lets through, under its lock."""
         pthread_kill(self._main_thread, SIGINT)
 
+    def end(self) -> None:
+        """Have no other thread from here on: one that Python's end meets needs a file of its own (libgcc_s) to go."""
+        if _HAS_EPOLL and self._running:
+            self._halt(_count_in_python)
+
     def _start(self) -> None:
         self._running = True
         start_new_thread(self._serve, ())
@@ -135,14 +142,17 @@ class Gate:
     def _stop(self) -> None:
         self._forking.acquire()  # until the fork is over: two threads of the user's may fork at once
         if self._running and not self._in_child:
-            threads = _count_threads()
-            self._running = False
-            write(self._wake_write, b"!")
-            self._stopped.acquire()
-            for _ in range(_MOST_LOOKS):  # the system has the thread for a moment longer than Python
-                if _count_threads() < threads:
-                    break
-                sleep(_LOOK_SECONDS)
+            self._halt(_count_threads)
+
+    def _halt(self, count: Callable[[], int]) -> None:
+        threads = count()
+        self._running = False
+        write(self._wake_write, b"!")
+        self._stopped.acquire()
+        for _ in range(_MOST_LOOKS):  # Python has the thread for a moment longer, and the system even more
+            if count() < threads:
+                break
+            sleep(_LOOK_SECONDS)
 
     def _start_again(self) -> None:
         if not self._in_child:

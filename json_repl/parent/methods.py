@@ -12,8 +12,9 @@ from time import time
 from json_repl import __version__
 from json_repl.core import errors, log
 from json_repl.core.errors import InvalidParams, RpcError
+from json_repl.core.imports import ours
 from json_repl.core.protocol import id_text
-from json_repl.core.settings import TABLE
+from json_repl.core.settings import GRACE_SECONDS, TABLE
 from json_repl.parent.looks import LOOKS
 from json_repl.parent.method import KINDS, REQUIRED, Method, Param, declaring
 
@@ -46,17 +47,34 @@ def _ping(server: Server, session: Session) -> dict[str, object]:
     "status",
     "What the session does now.",
     control=True,
-    result='`{state: "idle"|"busy", running, queued, backend, pid, worker, execution_count, history_size, uptime_s, '
-    "log_lines_dropped, version}`; `running` is null or `{execution_id, since}`",
+    defers=True,
+    result='`{state: "idle"|"busy", running, usage, queued, backend, pid, worker, execution_count, history_size, '
+    "uptime_s, log_lines_dropped, version}`; `running` is null or `{execution_id, since, stacks}`, with the Python "
+    "stacks of all threads; `usage` is `{rss_bytes, cpu_s, threads}` of the process that runs code, or null",
 )
-def _status(server: Server, session: Session) -> dict[str, object]:
+def _status(server: Server, session: Session, done: Done) -> None:
+    told = _about(server, session)
+    if session.running is None:
+        done(told)
+    else:
+        running = {**session.running}
+        session.ask_for_stacks(lambda stacks: done({**told, "running": {**running, "stacks": stacks}}))
+
+
+def _about(server: Server, session: Session) -> dict[str, object]:
+    with ours():
+        from json_repl import processes
+    worker = session.worker.lineage.state() if session.worker else None
+    is_local = session.runs_locally or worker is None
+    pid = os.getpid() if is_local or worker is None else worker["pid"]
     return {
         "state": "busy" if session.busy else "idle",
-        "running": session.running,
+        "running": None,
+        "usage": processes.usage(pid) if isinstance(pid, int) else None,
         "queued": len(session.queue),
         "backend": "worker" if server.sessions.uses_worker(session) or session.cloned_from else "local",
         "pid": os.getpid(),
-        "worker": session.worker.lineage.state() if session.worker else None,
+        "worker": worker,
         "execution_count": session.execution_count,
         "history_size": len(session.history),
         "uptime_s": round(time() - session.started_at, 3),
@@ -80,16 +98,26 @@ def _describe(server: Server, session: Session) -> dict[str, object]:
     "Raise KeyboardInterrupt in the code that runs, or cancel a request that waits for its turn.",
     Param("execution_id", "string", "Only if this execution is the one that runs; else whatever runs."),
     Param("request_id", "id", "The request with this id: interrupted if it runs, cancelled if it waits."),
+    Param(
+        "grace",
+        "seconds",
+        "Seconds after which code that goes on all the same is killed, and the state is as before it; 0 or null: "
+        "never. In a worker only.",
+        GRACE_SECONDS,
+        null=0,
+    ),
     control=True,
     result="`{interrupted: true|false, cancelled: true|false, execution_id}`; both false where nothing (or something "
     "else) runs",
 )
-def _interrupt(server: Server, session: Session, execution_id: str | None, request_id: object) -> dict[str, object]:
+def _interrupt(
+    server: Server, session: Session, execution_id: str | None, request_id: object, grace: float
+) -> dict[str, object]:
     running = session.running["execution_id"] if session.running else None
     wanted = running is not None and execution_id in (None, running)
     if request_id is not None:
         wanted = wanted and session.current is not None and session.current.id == id_text(request_id)
-    hit = wanted and server.interrupt(session)
+    hit = wanted and server.interrupt(session, grace or None)
     cancelled = not hit and request_id is not None and server.cancel(session, id_text(request_id))
     return {"interrupted": hit, "cancelled": cancelled, "execution_id": running if hit else execution_id}
 
@@ -142,7 +170,7 @@ def _input_reply(
     "output/read",
     "A part of what an execution prints while it runs, or has printed, where its answer is `truncated`.",
     Param("execution_id", "string", "Of which.", REQUIRED),
-    Param("stream", "string", "Which stream.", "stdout", ("stdout", "stderr")),
+    Param("stream", "string", "Which: `stdout`, `stderr`, or what a `reference` of the answer names.", "stdout"),
     Param("offset", "count", "From which byte on.", 0),
     Param("limit", "count", "How many bytes at most, but for the one character that there is always.", 1 << 20),
     control=True,

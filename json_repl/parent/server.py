@@ -7,8 +7,7 @@ stdin --LineReader--> parse --> control: answered at once
 from __future__ import annotations
 
 from _thread import start_new_thread
-from os import _exit, read, write
-from select import POLLOUT, poll
+from os import _exit, read
 from time import sleep
 
 from json_repl import __version__
@@ -26,9 +25,10 @@ from json_repl.core.errors import (
 )
 from json_repl.core.imports import ours
 from json_repl.core.outcome import RUNNING
+from json_repl.core.settings import GRACE_SECONDS
 from json_repl.loop import GONE, Loop
 from json_repl.parent.answer import make_cancelled
-from json_repl.parent.batch import Batch
+from json_repl.parent.answers import Batch, Writer
 from json_repl.parent.methods import ALIASES, METHODS
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 1 << 16
 _MOST_QUEUED = 10_000  # requests; further ones stay in the pipe, and then with who writes them
-GRACE_SECONDS = 2.0  # for local code that nobody listens to any more
+LAST_SECONDS = 2.0  # for local code that nobody listens to any more
 _READY_TOKEN = "__READY__"  # what clients of the replaced system wait for
 
 
@@ -75,19 +75,21 @@ class Server:
         self.exit_status = 0
         self._loop = loop
         self._settings = settings
-        self._in, self._out = requests_fd, answers_fd
+        self._in = requests_fd
+        self._out = Writer(answers_fd, self._reader_is_gone)
+        self.write = self._out.write
         self._lines = protocol.LineReader(settings.max_line)
         self._only = only
         self._at_end = only is not None
         self._stopped: str | None = None  # why nothing more is run
-        self._reader_gone = False
         self._answered_any = False
+        self._deferred = 0  # control requests whose answers are on their way
 
     # -- the life of the server --------------------------------------------------------------------------------------
 
     def serve(self) -> int:
         """Answer until stdin ends and all is answered. Returns the exit status."""
-        self._loop.watch(self._out, self._reader_is_gone, GONE)
+        self._loop.watch(self._out.fd, self._reader_is_gone, GONE)
         self._loop.let_go_on = self._let_user_code_go_on
         if self._settings.ready == "plain":
             self.write(_READY_TOKEN.encode())
@@ -101,13 +103,13 @@ class Server:
         while not self._is_over():
             self._loop.turn()
             self._run_queues()
-        if self._settings.check and self.any_failed:
+        if self._out.has_failed or (self._settings.check and self.any_failed):
             self.exit_status = 1
         return self.exit_status
 
     def files(self) -> dict[int, Callable[[], object]]:
         """What is watched while local code runs; a callback that returns False has nothing more to watch."""
-        files: dict[int, Callable[[], object]] = {self._out: self._reader_is_gone}
+        files: dict[int, Callable[[], object]] = {self._out.fd: self._reader_is_gone}
         return files if self._at_end else {self._in: self.read, **files}
 
     def read(self) -> bool | None:
@@ -140,12 +142,12 @@ class Server:
         """Run nothing more; what waits is answered with an error that says `why`."""
         self._stopped = self._stopped or why
 
-    def interrupt(self, session: Session) -> bool:
-        """Raise KeyboardInterrupt in the code that runs, on either backend."""
+    def interrupt(self, session: Session, grace: float | None = GRACE_SECONDS) -> bool:
+        """Raise KeyboardInterrupt in the code that runs; a worker that goes on for `grace` seconds is killed."""
         if session.local is not None and session.runs_locally:
             session.local.interrupt()
             return True
-        return session.worker is not None and session.worker.interrupt()
+        return session.worker is not None and session.worker.interrupt(grace)
 
     def interrupt_all(self) -> bool:
         """Interrupt every session; whether any code ran."""
@@ -153,17 +155,17 @@ class Server:
         return any(hits)
 
     def _is_over(self) -> bool:
-        if self._reader_gone:
+        if self._out.is_gone:
             return True
-        if self.sessions.closing or not all(session.is_done for session in self.sessions):
+        if self._deferred or self.sessions.closing or not all(session.idle for session in self.sessions):
             return False
         return self._at_end or self._stopped is not None
 
     def _reader_is_gone(self) -> bool:
-        if not self._reader_gone:
+        if not self._out.is_gone:
             log.debug("nobody reads the answers any more")
-            self._reader_gone = True
-            self._loop.forget(self._out)
+            self._out.is_gone = True
+            self._loop.forget(self._out.fd)
             self.interrupt_all()
             if any(session.runs_locally for session in self.sessions):
                 start_new_thread(_end_for_want_of_readers, ())
@@ -221,7 +223,7 @@ class Server:
         params = method.check(request.params)
         session = self.sessions.get(params.pop("session_id"))
         if method.defers or (method.aside and self.sessions.looks_aside(session)):
-            method.handler(self, session, lambda result: self._answer(request, result), **params)
+            self._defer(request, lambda done: method.handler(self, session, done, **params))
         elif method.control:
             request.succeed(method.handler(self, session, **params))
         elif params.get("if_busy") == "reject" and not session.idle:
@@ -231,9 +233,23 @@ class Server:
                 request.reserves = self.sessions.reserve(str(params["new_session_id"]))
             session.queue.append((request, lambda: self._start(session, request, method, params)))
 
+    def _defer(self, request: Request, start: Callable[[Done], None]) -> None:
+        # The session does not end before it is answered.
+        self._deferred += 1
+
+        def done(result: dict[str, object] | RpcError) -> None:
+            self._deferred -= 1
+            self._answer(request, result)
+
+        try:
+            start(done)
+        except BaseException:
+            self._deferred -= 1
+            raise
+
     def _run_queues(self) -> None:
         for session in self.sessions:
-            while session.queue and not session.busy and not self._reader_gone:
+            while session.queue and not session.busy and not self._out.is_gone:
                 request, start = session.queue.popleft()
                 if self._stopped is not None:
                     self._fail(request, ShuttingDown(f"not run: {self._stopped}."))
@@ -344,23 +360,6 @@ class Server:
             self._answered_any = True
             self._loop.call_in(0, self._warm_up)
 
-    def write(self, line: bytes) -> None:
-        """Write one line to stdout."""
-        data = memoryview(line + b"\n")
-        while data and not self._reader_gone:
-            try:
-                data = data[write(self._out, data) :]
-            except BlockingIOError:  # somebody who shares our stdout has set it so
-                waiting = poll()
-                waiting.register(self._out, POLLOUT)
-                waiting.poll()
-            except (BrokenPipeError, ConnectionResetError):
-                self._reader_is_gone()
-            except OSError as error:
-                log.warning(f"an answer cannot be written to stdout: {error.strerror}")
-                self.exit_status = 1
-                self._reader_is_gone()
-
     def _warm_up(self) -> None:
         # What the first answer could do without, and later ones are faster with.
         try:
@@ -381,5 +380,5 @@ def _our_bug(method: str, error: Exception) -> InternalError:
 
 def _end_for_want_of_readers() -> None:
     # Local code that takes no notice of an interrupt cannot be ended but with the session, which is of no more use.
-    sleep(GRACE_SECONDS)
+    sleep(LAST_SECONDS)
     _exit(1)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import groupby
 from time import time
 
 from json_repl.core.errors import InvalidParams
+from json_repl.core.output import DISPLAY
+from json_repl.outputs import Outputs
 from json_repl.parent.history import History
 from json_repl.printed import Printed, Spool
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ID = "default"
 _MOST_LATE_BYTES = 1 << 20
+_MOST_STREAMS = 1000
 
 
 class Session:
@@ -46,7 +50,9 @@ class Session:
         self.patience: Patience | None = None  # once a client does not wait for an answer
         self._spool = Spool()
         self._outputs: dict[str, Printed] = {}  # of what runs, and of what has printed too much for its answer
-        self._late: list[tuple[int, bytes]] = []
+        self._streams: dict[int, Stream] = {}  # of the last executions that have one
+        self._late: list[bytes] = []
+        self._late_shown: dict[int, Outputs] = {}
         self._late_bytes = 0
         self._late_lost = 0
 
@@ -70,11 +76,6 @@ class Session:
         return not self.busy and not self.queue
 
     @property
-    def is_done(self) -> bool:
-        """Nothing has to be answered any more."""
-        return self.idle and not (self.worker is not None and self.worker.looks.under_way)
-
-    @property
     def runs_locally(self) -> bool:
         """Code runs, and in this process."""
         return self.local is not None and self.local.number > 0
@@ -92,7 +93,11 @@ class Session:
         return self.number, execution_id
 
     def new_output(self, execution_id: str, most: int | None, listener: Stream | None) -> Printed:
-        """What is to hold the output of an execution: at most `most` bytes of each stream in memory."""
+        """What is to hold the output of the execution that begins: at most `most` bytes of each stream in memory."""
+        if listener is not None:
+            self._streams[self.number] = listener
+            if len(self._streams) > _MOST_STREAMS:
+                del self._streams[next(iter(self._streams))]
         printed = Printed(self.settings.max_output if most is None else most, self._spool, listener)
         self._outputs[execution_id] = printed
         return printed
@@ -126,7 +131,22 @@ class Session:
         self.collect()
         if execution_id not in self._outputs:
             raise InvalidParams(f"there is no more output of {execution_id!r} than its answer holds.")
-        return self._outputs[execution_id].read(stream, offset, limit)
+        try:
+            return self._outputs[execution_id].read(stream, offset, limit)
+        except KeyError:
+            raise InvalidParams(f"the answer of {execution_id!r} refers to no {stream!r}.") from None
+
+    def ask_for_stacks(self, done: Callable[[str], None]) -> None:
+        """Give `done` the Python stacks of all threads of the code that runs."""
+        worker = self.worker and (self.worker.trial or self.worker)
+        if self.local is not None and self.runs_locally:
+            done(self.local.stacks())
+        elif worker is not None and worker.lineage.link is not None:
+            from json_repl import ending
+
+            ending.ask_for_stacks(worker.lineage.link, done)
+        else:  # it waits for its worker
+            done("")
 
     def answer_input(self, text: str | None) -> bool:
         """Give code that waits for its client a line, or, with None, the end of input; False if none waits."""
@@ -134,22 +154,38 @@ class Session:
             return self.local.answer_input(text)
         return self.worker is not None and self.worker.answer_input(text)
 
-    def add_late_output(self, pieces: list[tuple[int, bytes]]) -> None:
-        """Keep what belongs to no request for the next answer, up to a bound; what is over it is counted."""
-        for stream, data in pieces:
-            room = max(0, _MOST_LATE_BYTES - self._late_bytes)
-            self._late_lost += len(data) - len(data[:room])
-            self._late_bytes += len(data[:room])
-            if room:
-                self._late.append((stream, data[:room]))
+    def add_late_output(self, owner: int, pieces: list[tuple[int, bytes]]) -> None:
+        """Take what request `owner` has left printing: for its stream, if it has one, else for the next answer.
+
+        That holds it up to a bound; what is over it is counted.
+        """
+        listener = self._streams.get(owner)
+        for kind, run in groupby(pieces, lambda piece: piece[0] == DISPLAY):
+            if kind:
+                self._add_late_shown(owner, b"".join(data for _, data in run))
+            elif listener is not None:
+                listener.send(run)
+            else:
+                self._keep_late(b"".join(data for _, data in run))
+
+    def _add_late_shown(self, owner: int, data: bytes) -> None:
+        for method, content in self._late_shown.setdefault(owner, Outputs()).feed(data):
+            if owner in self._streams:
+                self._streams[owner].tell(method, content)
+            elif "data" in content:
+                self._keep_late(f"{content['data'].get('text/plain', '')}\n".encode("utf-8", "replace"))
+
+    def _keep_late(self, data: bytes) -> None:
+        room = max(0, _MOST_LATE_BYTES - self._late_bytes)
+        self._late_lost += len(data) - len(data[:room])
+        self._late_bytes += len(data[:room])
+        self._late.append(data[:room])
 
     def take_late_output(self) -> str:
         """All late output since the last call, as text."""
-        if self.local is not None:
-            self.add_late_output(self.local.late_output())
         if not self._late:
             return ""
-        text = b"".join(data for _, data in self._late).decode("utf-8", "replace")
+        text = b"".join(self._late).decode("utf-8", "replace")
         if self._late_lost:
             text += f"\n[{self._late_lost} more bytes were printed between requests]\n"
         self._late, self._late_bytes, self._late_lost = [], 0, 0

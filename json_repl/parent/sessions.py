@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from json_repl.core.errors import Busy, InvalidParams, NeedsWorker, RpcError, SessionNotFound
+from json_repl.core.looks import look
 from json_repl.core.snapshot import is_possible
 from json_repl.core.wire import unpack_texts
 from json_repl.look import read_look
@@ -73,7 +74,7 @@ class Sessions:
         return [_about(session) for session in self]
 
     def look_now(self, session: Session, what: str, given: dict[str, Any], done: Callable[[Any], None]) -> None:
-        """Look at a session's namespace in its turn, which runs no user code: see `Interpreter.look`.
+        """Look at a session's namespace in its turn, which runs no user code: see core/looks.py.
 
         Raises:
             NeedsWorker: it has no namespace.
@@ -81,13 +82,13 @@ class Sessions:
         if not self.uses_worker(session):
             if session is not self.default:  # this process has one namespace, which is the default session's
                 raise needs_worker(session, what)
-            done(read_look(self._get_local().interpreter.look(what, free=False, given=given)))
+            done(read_look(look(self._get_local().interpreter, what, free=False, given=given)))
             return
 
         def answered(result: Any) -> None:
             done(result if isinstance(result, RpcError) else read_look(unpack_texts(result)))
 
-        self._get_worker(session).call("look", answered, what=what, free=False, given=given)
+        self._get_worker(session).call(answered, what=what, free=False, given=given)
 
     def has_copies(self, session: Session) -> bool:
         """Whether a session has copies of its state, which can be looked at while its code runs."""

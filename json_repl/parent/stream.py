@@ -10,6 +10,7 @@ from json_repl.core.output import STREAMS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
 NAMES = {stream: name for name, stream in STREAMS.items()}
 _new_decoder = getincrementaldecoder("utf-8")
@@ -38,10 +39,15 @@ class Stream:
             parts.append(data)
         self._send(stream, b"".join(parts))
 
+    def tell(self, method: str, content: dict[str, Any]) -> None:
+        """Tell something that was shown, e.g. a ``display_data``."""
+        self._write(protocol.notification(method, {**self._about, **content}))
+
     def end(self) -> None:
-        """All was told: what is left is the start of a character that has not come."""
+        """The request is over: what comes now is late. What is left is the start of a character that has not come."""
         for stream in NAMES:
             self._send(stream, b"", final=True)
+        self._about = {**self._about, "late": True}
 
     def begin_again(self, attempt: int) -> None:
         """The code runs again, as its worker was taken away: what was told of it before is void."""
