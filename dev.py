@@ -65,6 +65,12 @@ def bench(*args: str) -> int:
     return python("-m", "benchmarks.run", *args)
 
 
+def looks(*_: str) -> int:
+    """compare completion and inspection with ipykernel's"""
+    install("bench", "complete")
+    return python("-m", "benchmarks.looks")
+
+
 def docs(*_: str) -> int:
     """write docs/protocol.md from what the methods declare"""
     install()
@@ -138,7 +144,7 @@ def show(request: dict[str, Any], answer: dict[str, Any]) -> None:
         print(f"[{answer['reason']}; the session's state is {answer['session_state']['state']}]")
 
 
-TASKS = {task.__name__: task for task in (demo, test, lint, types, check, bench, docs)}
+TASKS = {task.__name__: task for task in (demo, test, lint, types, check, bench, looks, docs)}
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:] or ["help"]

@@ -34,14 +34,14 @@ from _thread import get_ident
 from select import POLLIN, POLLOUT, poll
 from time import process_time
 
-from json_repl.core import forks, log, sources, streams, tracebacks, wire
+from json_repl.core import forks, log, looks, sources, streams, tracebacks, wire
 from json_repl.core.errors import WireError
 from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import CRASH, INTERRUPTED, failure
 from json_repl.core.output import PAGE_BYTES, OutputBuffer
 from json_repl.core.questions import Questions
 from json_repl.core.shown import Shown
-from json_repl.core.snapshot import CLONE, COPY, FAILED, PRISTINE, TRIAL, Parking
+from json_repl.core.snapshot import CLONE, COPY, FAILED, LOOK, PRISTINE, TRIAL, Parking
 from json_repl.core.streams import poll_anyhow
 from json_repl.core.surroundings import Surroundings
 from json_repl.core.toolbox import make_toolbox
@@ -115,12 +115,17 @@ class Worker:
 
     def _after_answer(self) -> None:
         answered, self._answered = self._answered, None
-        if answered is not None:
-            try:
-                tracebacks.prepare()
-                self._parking.after_answer(*answered)
-            except Exception as error:  # then there is no snapshot of this state, as the parent will find
-                log.warning(f"no snapshot could be taken: {error!r}")
+        if answered is None:
+            return
+        try:
+            tracebacks.prepare()
+            self._parking.after_answer(*answered)
+        except Exception as error:  # then there is no snapshot of this state, as the parent will find
+            log.warning(f"no snapshot could be taken: {error!r}")
+        try:
+            looks.prepare()
+        except Exception:  # then `variables` tells
+            pass
 
     def _say_ready(self) -> None:
         self.send(wire.READY, wire.pack_texts([str(os.getpid()), sys.version.split()[0], sys.executable]))
@@ -145,7 +150,7 @@ class Worker:
         # This process is a copy that becomes a live worker: its files are new.
         if role == CLONE:
             self._parking.guarded = False  # by a copy of its own: the other session's goes with that
-        elif role == TRIAL:
+        elif role in (TRIAL, LOOK):
             self._parking.mode = "off"
         self._capture.use(mmap.mmap(self._fd["page"], PAGE_BYTES))
         self._answers.raw.close()  # with what a thread that has stayed behind was about to send
@@ -154,7 +159,7 @@ class Worker:
         dump_stacks_into(self._fd["stacks"])
         self._frames = wire.FrameReader()
         self._received.clear()
-        self._interpreter.wake_up_elsewhere()
+        self._interpreter.wake_up_elsewhere(only_to_look=role == LOOK)
         self._say_ready()
 
     def _open_answers(self) -> Any:
@@ -186,12 +191,11 @@ class Worker:
         elif kind == wire.PARK:
             number, anew = _loads(payload)
             if (anew or not self._parking.holds(number)) and self._parking.park(number) is FAILED:
-                self.send(wire.FAILURE, wire.pack_texts(["the system gives no process for it"]))
+                self.send(wire.UNPARKED, wire.pack_texts(["the system gives no process for it"]))
         elif kind == wire.SYNC:
             self.send(wire.SYNC, b"")
         elif kind == wire.CALL:
-            method, params = _loads(payload)
-            self.send(wire.RESULT, wire.pack_texts(getattr(self._interpreter, method)(**params)))
+            self.send(wire.RESULT, wire.pack_texts(looks.look(self._interpreter, **_loads(payload))))
 
     def _begin(self, number: int) -> None:
         self._capture.begin(number)
@@ -234,7 +238,7 @@ class Worker:
             outcome = failure(CRASH, "InternalError", evalue)
             self._capture.end(lambda: self.send(wire.ANSWER, outcome.to_frame()))
         else:
-            self.send(wire.FAILURE, wire.pack_texts([evalue]))
+            self.send(wire.UNPARKED if kind == wire.PARK else wire.FAILURE, wire.pack_texts([evalue]))
 
     def _ask(self, *question: object) -> Any:
         # Only the request that runs may read the wire: the main thread does, and nobody else.

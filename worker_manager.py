@@ -27,6 +27,7 @@ from json_repl.core.outcome import Outcome
 from json_repl.core.settings import GRACE_SECONDS
 from json_repl.core.snapshot import SUCCESSOR
 from json_repl.lineage import STOP_SECONDS, Lineage
+from json_repl.look import Looks
 from json_repl.loop import Loop, Visit
 from json_repl.memory import OutOfMemoryCount
 from json_repl.turn import RESTARTS, Turn, crash, is_timeout, killed, not_run, not_taken, was_taken_away
@@ -75,6 +76,7 @@ class WorkerManager:
         limits = {"keep": keep, "snapshot_memory": snapshot_memory}
         self._options: dict[str, Any] = {**source, **limits}
         self.lineage = Lineage(self, loop or Loop(), source, **limits, past=past, role=role)
+        self.looks = Looks(self)
         self._turn: Turn | None = None
         self._waiting: Turn | None = None  # for a copy of the state, before it runs
         self._call: tuple[bytes, Callable[[object], None]] | None = None
@@ -112,6 +114,8 @@ class WorkerManager:
             self._proceed()
 
     def _start_from(self, copy: Snapshot | str, turn: Turn) -> None:
+        if turn is not self._waiting:  # it was interrupted
+            return
         if isinstance(copy, str):
             self._waiting = None
             turn.done(not_run(copy))
@@ -143,9 +147,9 @@ class WorkerManager:
             raise ended[0]
         return ended[0]
 
-    def call(self, method: str, done: Callable[[object], None], **params: object) -> None:
-        """Have the worker answer a method other than execute; `done` gets its result, packed texts, or an RpcError."""
-        self._call = (marshal.dumps((method, params), 4), done)
+    def call(self, done: Callable[[object], None], **params: object) -> None:
+        """Have the worker look at its state, see core/looks.py; `done` gets packed texts, or an RpcError."""
+        self._call = (marshal.dumps(params, 4), done)
         self._proceed()
 
     def interrupt(self, grace: float | None = GRACE_SECONDS) -> bool:
@@ -155,7 +159,6 @@ class WorkerManager:
         """
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            self.lineage.forget_wants()
             self._drop_trial()
             waiting.done(not_run("it was interrupted before"))
             return True
@@ -174,21 +177,14 @@ class WorkerManager:
 
     def collect(self) -> None:
         """Take what the request that runs has printed until now."""
-        if self.trial is not None:
-            self.trial.collect()
-        elif self.lineage.link is not None:
-            self.lineage.link.collect()
+        runs_it = self.trial or self.lineage.link
+        if runs_it is not None:
+            runs_it.collect()
 
     def twin(self, past: Past, role: bytes) -> WorkerManager:
         """One more of the same kind, with a past that branches off from this one's."""
-        return WorkerManager(
-            self.lineage.loop,
-            **self._options,
-            answer_question=self.answer_question,
-            on_late_output=self.on_late_output,
-            past=past,
-            role=role,
-        )
+        told: dict[str, Any] = {"answer_question": self.answer_question, "on_late_output": self.on_late_output}
+        return WorkerManager(self.lineage.loop, **self._options, **told, past=past, role=role)
 
     def cut_short(self) -> bool:
         """Interrupt the request that runs, which is not run again whatever comes; False if none runs."""
@@ -200,21 +196,25 @@ class WorkerManager:
         """End the worker and all that it has started, at once, from within a signal's handler too."""
         if self.trial is not None:
             self.trial.kill()
+        self.looks.kill()
         self.lineage.kill()
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """End the worker and all that it has started: ask, wait, kill. Returns when it is gone."""
         self._drop_trial()
+        self.looks.end()
         self.lineage.stop(seconds)
 
     def close(self, done: Callable[[], None], seconds: float = STOP_SECONDS) -> None:
         """As `stop`, but return at once, and call `done` when it is gone."""
         self._drop_trial()
+        self.looks.end()
         self.lineage.close(done, seconds)
 
     def discard(self, done: Callable[[], None]) -> None:
         """End the worker and all that it has started at once; `done` is called when it is gone."""
         self._drop_trial()
+        self.looks.end()
         self.lineage.discard(done)
 
     def _drop_trial(self) -> None:
@@ -237,8 +237,9 @@ class WorkerManager:
     def _hand_over(self) -> None:
         link, turn = self.lineage.link, self._turn
         assert link is not None
-        if self._call is not None:
+        if self._call is not None and self._call[0]:
             link.send(wire.CALL, self._call[0])
+            self._call = (b"", self._call[1])  # sent
         if turn is not None and not link.busy:
             turn.begin()
             self._oom_count.refresh()
@@ -322,13 +323,14 @@ class WorkerManager:
 
     def on_lost(self, end: End) -> None:
         """The worker has ended, and the state is what it will be."""
+        was_idle = self._call is None
         self._fail_call(f"the worker {end.text} before it could answer.")
         turn = self._turn if self._turn is not None and self._turn.number == end.busy else None
-        if turn is not None and turn.deadline is not None:
-            turn.deadline.cancel()
+        if turn is not None:
+            turn.stop_clock()
         if turn is not None and (end.has_begun or not turn.may_be_missed()):
             self._settle(turn, end)
-        else:
+        elif was_idle:
             log.warning(f"the worker {end.text} while it was idle; there is a new one")
 
     def _fail_call(self, why: str) -> None:
@@ -388,8 +390,7 @@ class WorkerManager:
     def _end_turn(self, outcome: Outcome) -> None:
         turn, self._turn = self._turn, None
         assert turn is not None
-        if turn.deadline is not None:
-            turn.deadline.cancel()
+        turn.stop_clock()
         outcome.take_output(turn.printed)
         outcome.backend = "worker"
         outcome.attempts = max(turn.attempts, 1)

@@ -87,7 +87,7 @@ class Lineage:
         self._then: Callable[[Snapshot | None], None] | None = None  # what comes first when the next worker is ready
         self._settling: Callable[[], None] | None = None  # who waits for the copies that are on their way
         self._synced = False  # the worker has begun no more of them meanwhile
-        self._wants: Callable[[Snapshot | str], None] | None = None  # who waits for a copy of the present
+        self._wants: list[Callable[[Snapshot | str], None]] = []  # who waits for a copy of the present
 
     @property
     def link(self) -> WorkerLink | None:
@@ -137,7 +137,7 @@ class Lineage:
 
     def at_present(self, then: Callable[[Snapshot | str], None]) -> None:
         """Call `then` with a copy of the state as it is now, made if need be, or with why there is none."""
-        self._wants = then
+        self._wants.append(then)
         present = self.past.present
         found = self._shelf.get(present)
         if self.given_up is not None:
@@ -151,8 +151,9 @@ class Lineage:
             self.loop.call_in(PARK_SECONDS, lambda: self._lose_patience(then))
 
     def _lose_patience(self, then: Callable[[Snapshot | str], None]) -> None:
-        if self._wants is then:
-            self._give_copy("no copy of the state came in time")
+        if then in self._wants:
+            self._wants.remove(then)
+            then("no copy of the state came in time")
 
     def when_settled(self, then: Callable[[], None]) -> None:
         """Call `then` once all copies have reported that were made of the states until now."""
@@ -172,14 +173,10 @@ class Lineage:
         if self._synced and (self.link is None or not self.link.reports.are_missing):
             self._settle(self._settling)
 
-    def forget_wants(self) -> None:
-        """Nobody waits for a copy of the present any more."""
-        self._wants = None
-
     def _give_copy(self, copy: Snapshot | str) -> None:
-        wants, self._wants = self._wants, None
-        if wants is not None:
-            wants(copy)
+        wants, self._wants = self._wants, []
+        for then in wants:
+            then(copy)
 
     def return_to(self, snapshot: Snapshot, arrived: Callable[[Snapshot | None], None]) -> None:
         """Go back; `arrived` is told where to: to an older state, where `snapshot` could not be had any more."""
@@ -225,9 +222,9 @@ class Lineage:
         self.past.return_to(None)
         self.prepare()
 
-    def branch(self, snapshot: Snapshot) -> Past:
-        """The past of a second lineage, which goes on from `snapshot`."""
-        return self.past.branch(snapshot, Shelf(self.loop, self._keep))
+    def branch(self, snapshot: Snapshot, *, alone: bool = False) -> Past:
+        """The past of a second lineage, which goes on from `snapshot`, see `Past.branch`."""
+        return self.past.branch(snapshot, Shelf(self.loop, self._keep), alone=alone)
 
     def begin(self, arrived: Callable[[Snapshot | None], None]) -> None:
         """Make the first worker of a lineage that branches off; `arrived` is called as by `return_to`."""
@@ -298,8 +295,9 @@ class Lineage:
         self._settle(self._settling)
         if self.ready:
             self._owner.on_ready()
-            if self._wants is not None:
-                self.at_present(self._wants)
+            wants, self._wants = self._wants, []
+            for then in wants:
+                self.at_present(then)
 
     def on_given_up(self, why: str) -> None:
         """There will be none."""
@@ -369,7 +367,7 @@ class Lineage:
 
     def on_frame(self, kind: int, payload: bytes) -> None:
         """A frame of the worker."""
-        if kind == wire.FAILURE and self._wants is not None:
+        if kind == wire.UNPARKED:
             self._give_copy(f"no copy of the state can be made: {wire.unpack_texts(payload)[0]}")
         elif kind == wire.SYNC:
             self._synced = True

@@ -25,7 +25,7 @@ class Timer:
 
     __slots__ = ("call", "when")
 
-    def __init__(self, when: float, call: Callable[[], None] | None) -> None:
+    def __init__(self, when: float, call: Callable[[], object] | None) -> None:
         self.when = when
         self.call = call
 
@@ -61,7 +61,7 @@ class Loop:
         """What is watched now."""
         return [*self._callbacks]
 
-    def call_in(self, seconds: float, callback: Callable[[], None]) -> Timer:
+    def call_in(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Call back once, in `seconds` from now."""
         timer = Timer(monotonic() + seconds, callback)
         heappush(self._timers, timer)

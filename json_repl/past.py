@@ -12,6 +12,8 @@ from json_repl.shelf import Shelf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from json_repl.core.outcome import Outcome
     from json_repl.shelf import Snapshot
 
@@ -29,6 +31,7 @@ class Past:
         self.requests: list[int] = []
         shelf.place = lambda number: bisect(self.requests, number)  # not the number: requests that failed left holes
         self.loss: dict[str, object] = {}  # what the next answer tells of it
+        self.on_change: Callable[[], None] = lambda: None  # the state is another one
         # The first names of each state, how many there are, and its execution_count, e.g. {3: (["x", "y"], 2, 3)}.
         self._states: dict[int, tuple[list[str], int, int]] = {}
 
@@ -45,6 +48,7 @@ class Past:
         if len(self._states) > _MOST_REMEMBERED:
             del self._states[next(iter(self._states))]
             del self.requests[:-_MOST_REMEMBERED]
+        self.on_change()
 
     def take_loss(self) -> dict[str, object]:
         """What an answer must tell of state that was lost since the last one."""
@@ -53,6 +57,7 @@ class Past:
 
     def return_to(self, snapshot: Snapshot | None) -> dict[str, object]:
         """The state is that of `snapshot`, or an empty one: forget what came after it, and say what that costs."""
+        self.on_change()
         if snapshot is None:
             return self._lose_all()
         self.shelf.drop_after(snapshot.number)
@@ -108,13 +113,16 @@ class Past:
             for snapshot in self.shelf
         ]
 
-    def branch(self, snapshot: Snapshot, shelf: Shelf) -> Past:
-        """The past of a second session that goes on from `snapshot`: it can return to where this one can."""
+    def branch(self, snapshot: Snapshot, shelf: Shelf, *, alone: bool = False) -> Past:
+        """The past of a second session that goes on from `snapshot`: it can return to where this one can.
+
+        One that is `alone` can return to nothing else.
+        """
         past = Past(shelf)
         past.requests = [number for number in self.requests if number <= snapshot.number]
         past._states = {number: state for number, state in self._states.items() if number <= snapshot.number}
         for older in self.shelf:
-            if older.number <= snapshot.number:
+            if older is snapshot or (older.number < snapshot.number and not alone):
                 shelf.add(older.share())
         return past
 

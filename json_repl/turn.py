@@ -137,6 +137,11 @@ class Turn:
         self.question = None
         self.started = perf_counter()
 
+    def stop_clock(self) -> None:
+        """Its time counts no more."""
+        if self.deadline is not None:
+            self.deadline.cancel()
+
     def for_worker(self) -> tuple[int, str, str | None, bool, bool, bool]:
         """What the worker has to know."""
         return self.number, self.code, self.filename, self.silent, self.compares, self.ask is not None

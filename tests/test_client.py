@@ -177,6 +177,15 @@ def test_variables_and_history_are_lists(session: Any) -> None:
     assert [entry["code"] for entry in session.history(1, failed=True, search="/", within=BOUND)] == ["1 / 0"]
 
 
+def test_what_looks_around_has_a_call_of_its_own(session: Any) -> None:
+    session.execute("data = {'key': [1, 2]}; text = 'a'", within=BOUND)
+    assert [found["name"] for found in session.variables("t*", type="str", limit=1, within=BOUND)] == ["text"]
+    assert session.variable("data", "key", offset=1, within=BOUND)["children"][0]["repr"] == "2"
+    assert session.complete("text.up", within=BOUND)["matches"] == ["upper"]
+    assert session.inspect("len(text)", 2, detail_level=1, within=BOUND)["metadata"]["name"] == "len"
+    assert session.is_complete("if text:", within=BOUND)["indent"] == "    "
+
+
 def test_a_session_starts_from_any_folder_with_variables_and_options(
     spawn: Spawn, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,9 +15,18 @@ from json_repl.parent.methods import METHODS
 
 CONTROL = {"ping", "status", "describe", "interrupt", "wait", "output/read"}
 ORDERED = {"execute", "variables", "history", "reset", "restart", "shutdown"}
+ASIDE = {"complete", "inspect", "is_complete"}
 
 
-REQUIRED = {"execute": {"code": "1"}, "wait": {"execution_id": "e1"}, "output/read": {"execution_id": "e1"}}
+def _kind(name: str) -> str:
+    return "control" if name in CONTROL else "aside" if name in ASIDE else "ordered"
+
+
+REQUIRED = {
+    **{name: {"code": "1"} for name in ("execute", "complete", "inspect", "is_complete")},
+    "wait": {"execution_id": "e1"},
+    "output/read": {"execution_id": "e1"},
+}
 
 
 @pytest.fixture(scope="module", params=["local", "worker"])
@@ -36,10 +45,10 @@ def test_describe_names_every_method_with_its_doc_params_and_result(shared: Shar
     described = shared.ask("describe")
     assert (described["name"], described["protocol"]["jsonrpc"]) == ("json-repl-session", "2.0")
     methods = described["methods"]
-    assert set(methods) >= CONTROL | ORDERED
+    assert set(methods) >= CONTROL | ORDERED | ASIDE
     for name, method in methods.items():
         assert method["doc"] and method["result"], name
-        assert method["kind"] == ("control" if name in CONTROL else "ordered") or name not in CONTROL | ORDERED
+        assert method["kind"] == _kind(name) or name not in CONTROL | ORDERED | ASIDE
         for param in method["params"].values():
             assert param["doc"] and param["takes"] and isinstance(param["required"], bool)
     assert [name for name, param in methods["execute"]["params"].items() if param["required"]] == ["code"]
@@ -61,6 +70,7 @@ WRONG: dict[str, list[Any]] = {
     "count": [-1, 1.5, 1.0, "1", True, []],
     "seconds": [-1, -0.1, "1", True, []],
     "id": [True, [], {}],
+    "path": ["a", 5, True, {}, [[]], [1.5]],
 }
 CASES = [
     (method.name, param.name, value)
@@ -83,7 +93,7 @@ def test_a_number_beyond_all_floats_is_no_number_of_seconds(shared: Shared) -> N
     assert b"-32602" in line
 
 
-@pytest.mark.parametrize("method", sorted(CONTROL | ORDERED))
+@pytest.mark.parametrize("method", sorted(CONTROL | ORDERED | ASIDE))
 def test_an_unknown_param_is_refused_with_those_that_there_are(shared: Shared, method: str) -> None:
     code = REQUIRED.get(method, {})
     error = shared.ask(method, bogus=1, **code)["error"]
@@ -91,7 +101,7 @@ def test_an_unknown_param_is_refused_with_those_that_there_are(shared: Shared, m
     assert "'bogus'" in error["message"] and "session_id" in error["message"]
 
 
-@pytest.mark.parametrize("method", sorted(CONTROL | ORDERED))
+@pytest.mark.parametrize("method", sorted(CONTROL | ORDERED | ASIDE))
 def test_an_unknown_session_is_an_error_of_its_own(shared: Shared, method: str) -> None:
     code = REQUIRED.get(method, {})
     assert shared.ask(method, session_id="nobody", **code)["error"]["code"] == -32011
@@ -304,12 +314,13 @@ def test_code_that_loses_its_worker_each_time_runs_four_times_at_most(worker: Se
 
 
 def test_variables_are_the_users_names_with_their_types(session: Session) -> None:
-    assert session.ask("variables") == {"variables": [], "count": 0}
+    assert session.ask("variables") == {"variables": [], "count": 0, "next_offset": None}
     session.run("x = 41; text = 'é'; import os; f = lambda: 1; _private = None; big = 'y' * 20000; 5")
     found = {row["name"]: row for row in session.ask("variables")["variables"]}
     assert list(found) == ["x", "text", "os", "f", "_private", "big"]
     assert (found["x"]["type"], found["x"]["repr"], found["text"]["repr"]) == ("int", "41", "'é'")
-    assert (found["os"]["type"], found["os"]["repr"], found["big"]["repr"]) == ("module", None, None)
+    assert (found["os"]["type"], found["os"]["repr"]) == ("module", "<module 'os'>")
+    assert found["big"]["repr"] == "'" + "y" * 76 + "..."
     assert session.run("")["variable_count"] == 6
 
 

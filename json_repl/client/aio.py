@@ -85,9 +85,45 @@ class AsyncSession:
         params = {"request_id": call.id, "session_id": call.params["session_id"]}
         return await self._start("interrupt", params, was_hit).result(within)
 
-    async def variables(self, *, within: float | None = None) -> list[Json]:
+    async def variables(
+        self,
+        match: str | None = None,
+        *,
+        type: str | None = None,
+        offset: int = 0,
+        limit: int | None = None,
+        within: float | None = None,
+    ) -> list[Json]:
         """As `Session.variables`."""
-        return await self._start("variables", {}, lambda answer: list(answer["variables"])).result(within)
+        params = {"match": match, "type": type, "offset": offset, "limit": limit}
+        return await self._start("variables", params, lambda answer: list(answer["variables"])).result(within)
+
+    async def variable(
+        self,
+        name: str,
+        *path: str | int,
+        offset: int = 0,
+        limit: int | None = None,
+        within: float | None = None,
+    ) -> Json:
+        """As `Session.variable`."""
+        params = {"name": name, "path": list(path), "offset": offset, "limit": limit}
+        return await self._start("variables", params, dict).result(within)
+
+    async def complete(self, code: str, cursor_pos: int | None = None, *, within: float | None = None) -> Json:
+        """As `Session.complete`."""
+        return await self._start("complete", {"code": code, "cursor_pos": cursor_pos}, dict).result(within)
+
+    async def inspect(
+        self, code: str, cursor_pos: int | None = None, *, detail_level: int = 0, within: float | None = None
+    ) -> Json:
+        """As `Session.inspect`."""
+        params = {"code": code, "cursor_pos": cursor_pos, "detail_level": detail_level}
+        return await self._start("inspect", params, dict).result(within)
+
+    async def is_complete(self, code: str, *, within: float | None = None) -> Json:
+        """As `Session.is_complete`."""
+        return await self._start("is_complete", {"code": code}, dict).result(within)
 
     async def history(
         self, n: int | None = None, *, failed: bool = False, search: str | None = None, within: float | None = None

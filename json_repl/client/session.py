@@ -119,9 +119,47 @@ class Session:
         params = {"request_id": call.id, "session_id": call.params["session_id"]}
         return self._start("interrupt", params, was_hit).result(within)
 
-    def variables(self, *, within: float | None = None) -> list[Json]:
-        """What the namespace holds: `{name, type, module, repr}` each."""
-        return self._start("variables", {}, lambda answer: list(answer["variables"])).result(within)
+    def variables(
+        self,
+        match: str | None = None,
+        *,
+        type: str | None = None,
+        offset: int = 0,
+        limit: int | None = None,
+        within: float | None = None,
+    ) -> list[Json]:
+        """What the namespace holds: `{name, type, module, repr, size_bytes, shape}` each; of all names, or those that
+        match, or a page of them.
+        """
+        params = {"match": match, "type": type, "offset": offset, "limit": limit}
+        return self._start("variables", params, lambda answer: list(answer["variables"])).result(within)
+
+    def variable(
+        self,
+        name: str,
+        *path: str | int,
+        offset: int = 0,
+        limit: int | None = None,
+        within: float | None = None,
+    ) -> Json:
+        """One variable, or what `path` leads to in it, and what is in that."""
+        params = {"name": name, "path": list(path), "offset": offset, "limit": limit}
+        return self._start("variables", params, dict).result(within)
+
+    def complete(self, code: str, cursor_pos: int | None = None, *, within: float | None = None) -> Json:
+        """What can stand at the cursor: `{matches, cursor_start, cursor_end, ...}`."""
+        return self._start("complete", {"code": code, "cursor_pos": cursor_pos}, dict).result(within)
+
+    def inspect(
+        self, code: str, cursor_pos: int | None = None, *, detail_level: int = 0, within: float | None = None
+    ) -> Json:
+        """What stands at the cursor: `{found, data, metadata, ...}`; with `detail_level` 1 its source too."""
+        params = {"code": code, "cursor_pos": cursor_pos, "detail_level": detail_level}
+        return self._start("inspect", params, dict).result(within)
+
+    def is_complete(self, code: str, *, within: float | None = None) -> Json:
+        """Whether code can be run as it stands: `{status, indent}`."""
+        return self._start("is_complete", {"code": code}, dict).result(within)
 
     def history(
         self, n: int | None = None, *, failed: bool = False, search: str | None = None, within: float | None = None

@@ -52,7 +52,7 @@ _PYTHONS_OWN = frozenset(sys.builtin_module_names) | {
     *("posixpath", "genericpath", "ntpath", "sitecustomize", "usercustomize", "_sitebuiltins"),
 }
 # But the front door, which nobody of us imports.
-_WE_IMPORT = (sys.stdlib_module_names | _OUR_NAMES | {"click", "orjson", "psutil"}) - _PYTHONS_OWN
+_WE_IMPORT = (sys.stdlib_module_names | _OUR_NAMES | {"click", "orjson", "psutil", "jedi", "parso"}) - _PYTHONS_OWN
 _WE_IMPORT -= {"json_repl_session"}
 
 _given: list[str] | None = None  # the path that Python has started with; None in somebody else's program

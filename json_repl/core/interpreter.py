@@ -65,7 +65,7 @@ class Interpreter:
         self._begun = 0  # the number of the newest request
         self._interrupted_early = 0  # the number of one that was interrupted when it had not begun
         self._base = {**base, **shown.functions}
-        self._flags = _TOP_LEVEL_AWAIT
+        self.flags = _TOP_LEVEL_AWAIT  # of the compiler, for the next request
         self._compiled: dict[tuple[str, int], tuple[CodeType | None, CodeType | None]] = {}
         self.tasks = Tasks()
         self._tracers: tuple[Any, Any] = (None, None)  # user code's, from sys.settrace and sys.setprofile
@@ -93,7 +93,7 @@ class Interpreter:
         outcome.max_rss_bytes = after.ru_maxrss * ends.RSS_UNIT
         try:
             outcome.names = self._changed_names()
-            self._count = len(self.namespace) - sum(map(self.namespace.__contains__, self._hidden))
+            self._count = len(self.namespace) - sum(map(self.namespace.__contains__, self.hidden))
         except Exception:  # a key of user code's own making, whose comparison raises
             pass
         outcome.variable_count = self._count
@@ -101,13 +101,9 @@ class Interpreter:
 
     def reset(self) -> None:
         """Begin anew with an empty namespace. Modules stay imported, threads go on."""
-        self._flags = _TOP_LEVEL_AWAIT
+        self.flags = _TOP_LEVEL_AWAIT
         self._make_namespace()
         self.surroundings.use(self._main)
-
-    def variables(self) -> list[str | None]:
-        """The user's names, four texts each: name, type, module, repr or None. None of their code runs for it."""
-        return [text for name, value in self.user_items() for text in describe(name, value)]
 
     def interrupted(self, target: int) -> None:
         """What SIGINT does: raise in the code that runs, never in ours. `target` is whom it is for, 0 for anybody.
@@ -151,8 +147,11 @@ class Interpreter:
                 self.tasks.end_wait(fds)
                 self.surroundings.leave()
 
-    def wake_up_elsewhere(self) -> None:
-        """This process is a copy, made by fork, that goes on for the one it was copied from."""
+    def wake_up_elsewhere(self, *, only_to_look: bool = False) -> None:
+        """This process is a copy, made by fork, that goes on for the one it was copied from, or is only looked at."""
+        if only_to_look:
+            self.tasks = Tasks()  # theirs go on in the session alone
+            return
         popen = getattr(sys.modules.get("subprocess"), "Popen", None)
         if popen is not None:
             import gc
@@ -235,14 +234,14 @@ class Interpreter:
 
     def _compile(self, source: str, filename: str) -> tuple[CodeType | None, CodeType | None]:
         sources.remember(filename, source)
-        found = self._compiled.get((source, self._flags))
+        found = self._compiled.get((source, self.flags))
         if found is not None:
             statements, expression = found
             return (
                 statements and statements.replace(co_filename=filename),
                 expression and expression.replace(co_filename=filename),
             )
-        flags = self._flags
+        flags = self.flags
         try:
             codes = self._split(source, filename)
         except RecursionError:
@@ -255,7 +254,7 @@ class Interpreter:
         return codes
 
     def _split(self, source: str, filename: str) -> tuple[CodeType | None, CodeType | None]:
-        tree = compile(source, filename, "exec", self._flags | _ONLY_AST, dont_inherit=True)
+        tree = compile(source, filename, "exec", self.flags | _ONLY_AST, dont_inherit=True)
         body = tree.body
         last = body.pop() if body and isinstance(body[-1], _ast.Expr) else None
         return (
@@ -270,8 +269,8 @@ class Interpreter:
             return self._to_code(source, filename, "exec"), None
 
     def _to_code(self, source: Any, filename: str, mode: str) -> CodeType:
-        code: CodeType = compile(source, filename, mode, self._flags, dont_inherit=True)
-        self._flags |= code.co_flags & _FUTURES  # `from __future__ import ...` holds from here on, as in any REPL
+        code: CodeType = compile(source, filename, mode, self.flags, dont_inherit=True)
+        self.flags |= code.co_flags & _FUTURES  # `from __future__ import ...` holds from here on, as in any REPL
         return code
 
     def _flush(self) -> None:
@@ -320,22 +319,24 @@ class Interpreter:
         self.namespace = vars(self._main)
         self.namespace.update(self._base)
         self.namespace["__builtins__"] = sys.modules["builtins"]
-        self._hidden = frozenset(self.namespace) | {"_", "__annotations__", "__warningregistry__"}
+        self.hidden = frozenset(self.namespace) | {"_", "__annotations__", "__warningregistry__"}
         self._names = []
 
     def user_items(self) -> Iterator[tuple[str, object]]:
         """The user's own names and their values."""
         for name, value in list(self.namespace.items()):
-            if type(name) is str and (
-                name not in self._hidden or (name in self._base and value is not self._base[name])
-            ):
+            if type(name) is str and (name not in self.hidden or self.is_changed(name, value)):
                 yield name, value
+
+    def is_changed(self, name: str, value: object) -> bool:
+        """Whether the user has given a value of their own to a name that every namespace starts with."""
+        return name in self._base and value is not self._base[name]
 
     def _changed_names(self) -> list[str] | None:
         # Only the first ones are ever told, so a large namespace costs no more than a small one.
         names = []
         for name in self.namespace:
-            if type(name) is str and name not in self._hidden:
+            if type(name) is str and name not in self.hidden:
                 names.append(name)
                 if len(names) == _MOST_NAMES:
                     break
@@ -370,21 +371,6 @@ def _flush() -> None:
 
 def _has_functions(code: CodeType | None) -> bool:
     return code is not None and any(hasattr(constant, "co_filename") for constant in code.co_consts)
-
-
-def describe(name: str, value: object) -> tuple[str, str, str, str | None]:
-    """Name, type, module and repr of one variable. No code of the user's runs: only Python's own types are shown."""
-    kind = type(value)
-    module = type.__dict__["__module__"].__get__(kind)
-    plain = kind in (int, float, bool, str, bytes, complex, type(None)) and _is_small(value)
-    shown = repr(value)[:80] if plain else None
-    return name, type.__dict__["__name__"].__get__(kind), module if type(module) is str else "", shown
-
-
-def _is_small(value: object) -> bool:
-    if type(value) is int:
-        return value.bit_length() < 4096  # Python refuses to print integers of more than 4300 digits
-    return not isinstance(value, (str, bytes)) or len(value) < 10_000
 
 
 def handle_interrupts(interpreter: Interpreter, target: Callable[[], int]) -> None:

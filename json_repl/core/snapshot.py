@@ -36,8 +36,8 @@ BURST_SHARE = 0.2  # ... or snapshots take no more than this share of the time .
 IDLE_FACTOR = 3  # ... or the session has been idle for so many times its cost
 
 # What a copy is told to make: the worker that goes on for a lost one, that of a second session, one for a single
-# request; or nothing, but to end.
-SUCCESSOR, CLONE, TRIAL, BYE = b"successor", b"clone", b"trial", b"bye"
+# request, one that is only looked at; or nothing, but to end.
+SUCCESSOR, CLONE, TRIAL, LOOK, BYE = b"successor", b"clone", b"trial", b"look", b"bye"
 
 LOSS_SECONDS = 1.0  # for the end of a session to be seen by its keeper
 

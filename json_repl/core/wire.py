@@ -1,7 +1,7 @@
 """Both sides: frames on the pipes between a session and its worker.
 
     parent --REQUEST, CALL, REPLY, PARK, SYNC--> [request pipe] --> child
-    parent <--READY, OUTPUT, QUESTION, ANSWER, RESULT, FAILURE, SYNC, NEWS-- [answer pipe] <-- child
+    parent <--READY, OUTPUT, QUESTION, ANSWER, RESULT, FAILURE, SYNC, NEWS, UNPARKED-- [answer pipe] <-- child
 
 A frame is a header (magic, kind, length of the payload) and the payload. What the parent sends is `marshal`, as the
 child trusts its parent; what the child sends is only ever numbers and text, as user code may write into the pipe.
@@ -18,14 +18,15 @@ READY = 1  # child: {"pid": 12, "version": "3.11.7"}; it can take a request
 REQUEST = 2  # parent: run this code
 ANSWER = 3  # child: the code's Outcome; the last frame of a request
 OUTPUT = 4  # child: pieces of output, with their place in the stream of all output
-CALL = 5  # parent: answer a method other than execute, such as "variables"
-RESULT = 6  # child: what the method returned, as texts
+CALL = 5  # parent: look at the state, and tell what is to be seen
+RESULT = 6  # child: what that is, as texts
 QUESTION = 7  # child: user code asks its session something, and waits
 REPLY = 8  # parent: what the session says to that
-FAILURE = 9  # child: what a CALL or PARK wanted failed, and why
+FAILURE = 9  # child: what a CALL wanted failed, and why
 PARK = 10  # parent: leave a copy behind, named by this number; the copy itself reports
 SYNC = 11  # parent: tell when you have got this far; child: here I am
 NEWS = 12  # child: something was printed that you wait for; it stands in the page
+UNPARKED = 13  # child: what a PARK wanted failed, and why
 
 # The child's files, in this order from the number that its command line names.
 CHILD_FDS = ("requests", "answers", "life", "out", "err", "page", "stacks", "reports", "log")
@@ -33,7 +34,7 @@ CHILD_FDS = ("requests", "answers", "life", "out", "err", "page", "stacks", "rep
 # Has the child write every thread's stack: a number that no program uses for itself.
 DUMP_SIGNAL = int(signal.SIGRTMIN) + 7 if hasattr(signal, "SIGRTMIN") else int(signal.SIGUSR2)
 
-_KINDS = range(READY, NEWS + 1)
+_KINDS = range(READY, UNPARKED + 1)
 _HEADER = struct.Struct("<HBxQ")
 _MAGIC = 0x524A
 _LARGEST = 1 << 34  # bytes; a longer frame is taken for garbage

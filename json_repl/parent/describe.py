@@ -43,8 +43,12 @@ session_id, prompt, password}`), and wait for the method `input_reply`. Without 
 in a local session whose stdin is a regular file, as that reads on only when the code has ended.
 
 *Control* methods are answered when they are read, also while code runs. *Ordered* ones run one after the other. (Where
-stdin is a regular file, a local session reads on only between requests.) At the end of stdin the session finishes what
-it has read, and exits.
+stdin is a regular file, a local session reads on only between requests.) Those that look *aside* are as control methods
+where the session has copies of its state (in a worker, unless snapshots are off): they look at the newest copy, and say
+`stale: true` where requests run or wait that may change what they tell. In a local session they are as ordered ones; in
+a worker without copies too, with the error `busy` while code runs. `note` is null, or says why less is told than could
+be: an object's own code has taken too long, or has ended the copy. At the end of stdin the session finishes what it has
+read, and exits.
 """
 
 _ANSWER = """\
@@ -87,7 +91,7 @@ def page() -> str:
     """The page, as Markdown."""
     found: dict[str, Any] = description()
     parts = [_HEAD]
-    for kind in ("control", "ordered"):
+    for kind in ("control", "aside", "ordered"):
         for name, method in found["methods"].items():
             if method["kind"] == kind:
                 parts.append(_method(name, method))

@@ -11,7 +11,7 @@ import sys
 from _thread import get_ident
 from select import POLLIN, poll
 
-from json_repl.core import forks, log, sources, streams, tracebacks
+from json_repl.core import forks, log, looks, sources, streams, tracebacks
 from json_repl.core.imports import ours
 from json_repl.core.interpreter import Interpreter, handle_interrupts
 from json_repl.core.outcome import Outcome
@@ -120,6 +120,10 @@ class LocalBackend:
         if self._gate.late:
             outcome.is_timeout(timeout or 0, [])
         return outcome
+
+    def warm_up(self) -> None:
+        """Import what the first answer could do without."""
+        looks.prepare()
 
     def call_in(self, seconds: float, call: Callable[[], None]) -> None:
         """Call back while the code runs that is about to, or runs; not at all if it ends before."""

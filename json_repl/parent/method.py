@@ -17,6 +17,7 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "count": ((int,), "a whole number, not below 0"),
     "seconds": ((int, float), "a number of seconds, not below 0"),
     "id": ((str, int, float), "a string or a number"),
+    "path": ((list,), "an array of strings and whole numbers"),
 }
 REQUIRED = object()
 
@@ -50,6 +51,8 @@ class Param:
         good = isinstance(value, types) and (self.kind == "boolean" or not isinstance(value, bool))
         if good and self.kind in ("count", "seconds"):
             good = 0 <= value < float("inf")  # type: ignore[operator]
+        if good and self.kind == "path":
+            good = all(type(step) in (str, int) for step in value)  # type: ignore[attr-defined]
         if good and self.kind == "seconds":
             return float(min(value, MOST_SECONDS))  # type: ignore[call-overload]
         if not good or (self.words and value not in self.words):
@@ -58,13 +61,17 @@ class Param:
         return value
 
 
+_SESSION_ID = Param("session_id", "string", 'The session; by default the one called "default".')
+
+
 class Method:
     """A method of the wire. A `control` one is answered when it is read, also while code runs; others in order.
 
-    One that `defers`, as all that are answered in order, gets a function that takes its result when it is there.
+    One that `defers`, as all that are answered in order, gets a function that takes its result when it is there. One
+    that looks `aside` is answered at once where there are copies of the state to look at, and in order elsewhere.
     """
 
-    __slots__ = ("_defaults", "_required", "control", "defers", "doc", "handler", "name", "params", "result")
+    __slots__ = ("_defaults", "_required", "aside", "control", "defers", "doc", "handler", "name", "params", "result")
 
     def __init__(
         self,
@@ -74,15 +81,21 @@ class Method:
         result: str,
         handler: Callable[..., Any],
         *,
-        control: bool,
-        defers: bool,
+        control: bool = False,
+        defers: bool = False,
+        aside: bool = False,
     ) -> None:
         self.name, self.doc, self.result = name, doc, result
-        self.control, self.defers = control, defers
+        self.control, self.defers, self.aside = control, defers, aside
         self.params = {param.name: param for param in params}
         self._defaults = {param.name: param.default for param in params}
         self._required = [param for param in params if param.default is REQUIRED]
         self.handler = handler
+
+    @property
+    def kind(self) -> str:
+        """When it is answered, for people."""
+        return "aside" if self.aside else "control" if self.control else "ordered"
 
     def check(self, given: dict[str, object] | list[object]) -> dict[str, object]:
         """The values of all parameters, by name.
@@ -106,3 +119,16 @@ class Method:
 
     def _names(self) -> str:
         return ", ".join(self.params) or "none"
+
+
+def declaring(methods: dict[str, Method]) -> Callable[..., Callable[[Any], Any]]:
+    """A decorator for handlers of methods: takes the name, the doc, the params and how it is answered, see `Method`."""
+
+    def method(name: str, doc: str, *params: Param, result: str, **how: bool) -> Callable[[Any], Any]:
+        def declare(handler: Any) -> Any:
+            methods[name] = Method(name, doc, (*params, _SESSION_ID), result, handler, **how)
+            return handler
+
+        return declare
+
+    return method

@@ -15,7 +15,8 @@ from json_repl.core.errors import InvalidParams, RpcError
 from json_repl.core.imports import ours
 from json_repl.core.protocol import id_text
 from json_repl.core.settings import GRACE_SECONDS, TABLE
-from json_repl.parent.method import KINDS, REQUIRED, Method, Param
+from json_repl.parent.looks import LOOKS
+from json_repl.parent.method import KINDS, REQUIRED, Method, Param, declaring
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,17 +32,7 @@ METHODS: dict[str, Method] = {}
 # The names that editors (LSP) and agents (MCP) know, and what they call the request to be cancelled.
 ALIASES = {"$/cancelRequest": ("interrupt", "id"), "notifications/cancelled": ("interrupt", "requestId")}
 
-_SESSION_ID = Param("session_id", "string", 'The session; by default the one called "default".')
-
-
-def _method(
-    name: str, doc: str, *params: Param, result: str, control: bool = False, defers: bool = False
-) -> Callable[[Any], Any]:
-    def declare(handler: Any) -> Any:
-        METHODS[name] = Method(name, doc, (*params, _SESSION_ID), result, handler, control=control, defers=defers)
-        return handler
-
-    return declare
+_method = declaring(METHODS)
 
 
 # -- control: answered at once ----------------------------------------------------------------------------------------
@@ -280,20 +271,6 @@ def _execute(
 
 
 @_method(
-    "variables",
-    "The names of the namespace, without those that every session starts with. No code of the user's runs for it.",
-    result="`{variables: [{name, type, module, repr}], count}`; `repr` is null but for values of Python's plain types",
-)
-def _variables(server: Server, session: Session, done: Done) -> None:
-    def shape(texts: list[str]) -> dict[str, object]:
-        fields = iter(texts)
-        found = [dict(zip(("name", "type", "module", "repr"), row)) for row in zip(fields, fields, fields, fields)]
-        return {"variables": found, "count": len(found)}
-
-    server.sessions.call_backend(session, "variables", shape, done)
-
-
-@_method(
     "history",
     "The requests that were executed.",
     Param("n", "count", "Only the last n of what is found."),
@@ -364,6 +341,9 @@ def _shutdown(server: Server, session: Session, done: Done) -> None:
     done({})
 
 
+METHODS.update(LOOKS)
+
+
 def description() -> dict[str, object]:
     """What `describe` answers."""
     return {
@@ -374,7 +354,7 @@ def description() -> dict[str, object]:
         "methods": {
             method.name: {
                 "doc": method.doc,
-                "kind": "control" if method.control else "ordered",
+                "kind": method.kind,
                 "params": {
                     param.name: {
                         "doc": param.doc,

@@ -222,7 +222,7 @@ class Server:
             raise MethodNotFound(f"there is no method {request.method[:100]!r}; there are {', '.join(METHODS)}.")
         params = method.check(request.params)
         session = self.sessions.get(params.pop("session_id"))
-        if method.defers:
+        if method.defers or (method.aside and self.sessions.looks_aside(session)):
             self._defer(request, lambda done: method.handler(self, session, done, **params))
         elif method.control:
             request.succeed(method.handler(self, session, **params))
@@ -364,6 +364,8 @@ class Server:
         # What the first answer could do without, and later ones are faster with.
         try:
             tracebacks.prepare()
+            if self.sessions.default.local is not None:
+                self.sessions.default.local.warm_up()
             with ours():
                 import orjson
             protocol.encode_with(orjson.dumps)

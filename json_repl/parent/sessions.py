@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from json_repl.core.errors import InvalidParams, NeedsWorker, RpcError, SessionNotFound
+from json_repl.core.errors import Busy, InvalidParams, NeedsWorker, RpcError, SessionNotFound
+from json_repl.core.looks import look
+from json_repl.core.snapshot import is_possible
 from json_repl.core.wire import unpack_texts
+from json_repl.look import read_look
 from json_repl.parent.session import DEFAULT_ID, Session
 
 TYPE_CHECKING = False
@@ -70,18 +73,40 @@ class Sessions:
         """What a client may know of each."""
         return [_about(session) for session in self]
 
-    def call_backend(self, session: Session, name: str, shape: Callable[[Any], dict[str, object]], done: Done) -> None:
-        """Have a session's interpreter do something that runs no user code."""
+    def look_now(self, session: Session, what: str, given: dict[str, Any], done: Callable[[Any], None]) -> None:
+        """Look at a session's namespace in its turn, which runs no user code: see core/looks.py.
+
+        Raises:
+            NeedsWorker: it has no namespace.
+        """
         if not self.uses_worker(session):
             if session is not self.default:  # this process has one namespace, which is the default session's
-                raise needs_worker(session, name)
-            done(shape(getattr(self._get_local().interpreter, name)()))
+                raise needs_worker(session, what)
+            done(read_look(look(self._get_local().interpreter, what, free=False, given=given)))
             return
 
         def answered(result: Any) -> None:
-            done(result if isinstance(result, RpcError) else shape(unpack_texts(result)))
+            done(result if isinstance(result, RpcError) else read_look(unpack_texts(result)))
 
-        self._get_worker(session).call(name, answered)
+        self._get_worker(session).call(answered, what=what, free=False, given=given)
+
+    def has_copies(self, session: Session) -> bool:
+        """Whether a session has copies of its state, which can be looked at while its code runs."""
+        return self.uses_worker(session) and session.settings.snapshots != "off" and is_possible()
+
+    def looks_aside(self, session: Session) -> bool:
+        """Whether a look at a session's state need not wait for its turn.
+
+        Raises:
+            Busy: it would have to, and its worker's code may never end.
+        """
+        if session.worker is None and session is not self.default:  # it is being made
+            return False
+        if not self.has_copies(session):
+            if self.uses_worker(session) and not session.idle:
+                raise Busy("code runs, and there is no copy of the session to look at: snapshots are off.")
+            return False
+        return True
 
     # -- one namespace for another -----------------------------------------------------------------------------------
 
