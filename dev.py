@@ -38,7 +38,7 @@ def demo(*_: str) -> int:
 
 def test(*args: str) -> int:
     """run the tests; arguments go to pytest"""
-    install("test", "view", "libraries")
+    install("test", "view", "complete", "libraries")
     return python("-m", "pytest", *args)
 
 
