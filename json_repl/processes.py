@@ -147,7 +147,8 @@ def usage(pid: int) -> dict[str, object] | None:
     if library is None:
         return None
     try:
-        process = library.Process(pid)
+        with ours():  # as it imports more when it is asked
+            process = library.Process(pid)
         with process.oneshot():
             cpu = process.cpu_times()
             return {

@@ -161,7 +161,7 @@ def test_a_stdout_that_somebody_has_made_non_blocking_loses_nothing(start: Start
     os.set_blocking(write, False)
     session = start(backend, stdout=write, env={"JSON_REPL_READY": "off"})
     os.close(write)
-    session.send({"id": 1, "code": "'x' * 30_000_000"}, {"id": 2, "code": "40 + 2"})
+    session.send({"id": 1, "code": "'x' * 30_000_000", "max_output_bytes": 40_000_000}, {"id": 2, "code": "40 + 2"})
     session.process.stdout = open(read, "rb", buffering=0)
     assert [len(session.read(BOUND)["result"]), session.read()["result"]] == [30_000_002, "42"]
 

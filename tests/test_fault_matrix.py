@@ -341,7 +341,7 @@ def test_a_worker_that_is_killed_while_nobody_reads_its_answer_costs_no_answer(s
     session = start("worker", env={"JSON_REPL_SNAPSHOTS": snapshots})
     session.run("x = 41")
     worker = session.ask("status")["worker"]["pid"]
-    session.send({"id": "case", "code": f"'y' * {20 * LARGER_THAN_A_PIPE}"})
+    session.send({"id": "case", "code": f"'y' * {20 * LARGER_THAN_A_PIPE}", "max_output_bytes": 1 << 23})
     assert session.process.stdout is not None
     waiting = partial(fcntl.ioctl, session.process.stdout, termios.FIONREAD, bytes(4))
     wait_until(lambda: int.from_bytes(waiting(), "little") > 4096 and _is_asleep(session.pid) and _is_asleep(worker))

@@ -167,7 +167,8 @@ def exercise(session: Session) -> None:
     assert late["reason"] == "timeout" and late["session_state"]["state"] == "kept"
     assert "g" in [row["name"] for row in session.ask("variables")["variables"]]
     assert session.ask("history", failed=True)["entries"][0]["error"] == "ZeroDivisionError"
-    assert session.ask("status")["state"] and session.ask("describe")["methods"]
+    assert session.ask("status").get("state"), session.ask("status")
+    assert session.ask("describe")["methods"]
 
 
 def lose_the_worker(session: Session, code: str, reason: str) -> None:
