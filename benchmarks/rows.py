@@ -102,6 +102,25 @@ def printed_lines(system: System) -> float:
     return took
 
 
+def print_to_client(system: System) -> float:
+    if isinstance(system, Floor):
+        return expression(system)
+    arrived, told = 0.0, ""
+    for text in system.stream("import time; time.sleep(0.002); print(repr(time.time()))"):
+        arrived = arrived or time.time()
+        told += text
+    return arrived - float(told)
+
+
+def streamed_lines(system: System) -> float:
+    began = time.perf_counter()
+    text = "".join(system.stream(LINES_CODE))
+    took = time.perf_counter() - began
+    if text != LINES_TEXT:
+        raise ValueError(f"{text.count(chr(10)):,} of 100,000 lines were streamed")
+    return took
+
+
 EVERYONE = {"local": "F", "worker": "F2", "worker, snapshots off": "F2", PEER: "F"}
 
 ROWS = [
@@ -142,6 +161,26 @@ ROWS = [
     Row(
         "100,000 lines printed",
         printed_lines,
+        {"local": "P", "worker": "P", PEER: "P"},
+        goals=(Goal("local", PEER, must=3, aim=6), Goal("worker", PEER, must=3, aim=6)),
+        blocks=12,
+        samples_per_block=1,
+    ),
+    Row(
+        "print to client, while the code runs",
+        print_to_client,
+        {"local": "F", "worker": "F", PEER: "F"},
+        goals=(
+            Goal("local", "F", must=3, aim=1.3),
+            Goal("local", PEER, must=4, aim=4),
+            Goal("worker", "F", must=5, aim=3),
+            Goal("worker", PEER, must=4, aim=4),
+        ),
+        samples_per_block=10,
+    ),
+    Row(
+        "100,000 lines streamed",
+        streamed_lines,
         {"local": "P", "worker": "P", PEER: "P"},
         goals=(Goal("local", PEER, must=3, aim=6), Goal("worker", PEER, must=3, aim=6)),
         blocks=12,

@@ -42,6 +42,10 @@ class System(ABC):
     def round_trip(self, code: str) -> str:
         """Have the code run, wait for the answer, and return what was printed; raise where the code failed."""
 
+    def stream(self, code: str) -> Iterator[str]:
+        """Have the code run, and give what it prints as it comes, where the system can."""
+        yield self.round_trip(code)
+
     @abstractmethod
     def close(self) -> None:
         """End every process of the system; harmless when there is none."""
@@ -136,6 +140,13 @@ class Session(LineProcess):
         self.send(execute(code))
         return self.take_output()
 
+    def stream(self, code: str) -> Iterator[str]:
+        self.send(execute(code, stream=True))
+        while "method" in (message := self.receive()):
+            yield message["params"]["text"]
+        if message["result"]["status"] != "ok":
+            raise ValueError(f"{self.name} answered {message}")
+
     def take_output(self) -> str:
         """What was printed, of the next answer to an `execute`."""
         answer = self.receive()
@@ -187,14 +198,16 @@ class IPyKernel(System):
         self.client.wait_for_ready(timeout=60)
 
     def round_trip(self, code: str) -> str:
+        return "".join(self.stream(code))
+
+    def stream(self, code: str) -> Iterator[str]:
         request = self.client.execute(code)
-        texts = []
         while True:
             message = self.client.get_iopub_msg(timeout=60)
             if message["parent_header"].get("msg_id") != request:
                 continue
             if message["msg_type"] == "stream":
-                texts.append(message["content"]["text"])
+                yield message["content"]["text"]
             elif message["content"].get("execution_state") == "idle":
                 break
         reply = self.client.get_shell_msg(timeout=60)
@@ -202,7 +215,6 @@ class IPyKernel(System):
             reply = self.client.get_shell_msg(timeout=60)
         if reply["content"]["status"] != "ok":
             raise ValueError(f"{self.name} answered {reply['content']}")
-        return "".join(texts)
 
     def pids(self) -> list[int]:
         return [self.manager.provisioner.pid]
