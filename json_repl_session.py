@@ -213,6 +213,7 @@ def get_local_backend() -> LocalBackend:
             lambda *question: session.history.answer([str(part) for part in question]),
             _server.files() if _server is not None else {},
             on_late_output=session.add_late_output,
+            on_begin=session.begin_locally,
             watch=None if _server is None else _loop.watch,
             guest=_server is None,
         )

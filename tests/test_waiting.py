@@ -73,6 +73,17 @@ def test_wait_0_answers_at_once(session: Session, tmp_path: Path) -> None:
     assert running.wait()["result"] == "42"
 
 
+def test_the_wait_is_kept_by_code_that_falls_back_to_the_sessions_own_process(start: Any, tmp_path: Path) -> None:
+    session = start("worker", env={"JSON_REPL_PYTHON": "/is/not/there"})
+    go = tmp_path / "go"
+    code = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\n'done'"
+    answer = session.run(code, wait=0.2)
+    assert (answer["status"], answer["backend"]) == ("running", "local")
+    go.touch()
+    answer = session.ask("wait", execution_id=answer["execution_id"])
+    assert (answer["result"], answer["fallback"]["reason"]) == ("'done'", "worker_unavailable")
+
+
 def test_a_request_that_ends_in_time_is_answered_as_ever_and_only_once(session: Session) -> None:
     answer = session.run("40 + 2", wait=25)
     assert (answer["status"], answer["result"]) == ("ok", "42")

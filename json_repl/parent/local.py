@@ -42,6 +42,7 @@ class LocalBackend:
         ask: answers what user code asks its session.
         files: what is watched while code runs, e.g. ``{0: read a request}``.
         on_late_output: gets the output of an earlier request, and its number, or of none (0).
+        on_begin: called when code is about to run.
         watch: calls back when a file can be read, while no code runs; None where nobody waits between requests.
         guest: this process is somebody else's program, which has its files and signals back after each request.
     """
@@ -53,6 +54,7 @@ class LocalBackend:
         files: dict[int, Callable[[], object]],
         *,
         on_late_output: Callable[[int, list[tuple[int, bytes]]], None],
+        on_begin: Callable[[], None],
         watch: Callable[[int, Callable[[], object]], None] | None,
         guest: bool = False,
     ) -> None:
@@ -60,6 +62,7 @@ class LocalBackend:
         self._guest = guest
         self._handed_over: list[bytes] = []  # payloads of OUTPUT frames, as a worker would send them
         self._on_late_output = on_late_output
+        self._on_begin = on_begin
         self._watch = watch
         self._news: tuple[int, int] | None = None  # wakes who waits between requests, once a client wants to hear
         self._questions = Questions(self._ask_client)
@@ -108,6 +111,7 @@ class LocalBackend:
         self._ask = ask
         # Where stdin is a regular file, what a client has to say is read when the code has ended.
         self._questions.allowed = ask is not None and self._stdin in self._gate.watched
+        self._on_begin()
         self._gate.open(timeout)
         outcome = self.interpreter.run(number, source, filename, silent=silent)
         self._gate.close()

@@ -92,6 +92,11 @@ class Session:
         self.running = {"execution_id": execution_id, "since": time()}
         return self.number, execution_id
 
+    def begin_locally(self) -> None:
+        """Code begins in this process."""
+        if self.patience is not None:
+            self.patience.begin_locally()
+
     def new_output(self, execution_id: str, most: int | None, listener: Stream | None) -> Printed:
         """What is to hold the output of the execution that begins: at most `most` bytes of each stream in memory."""
         if listener is not None:

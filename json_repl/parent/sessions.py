@@ -63,11 +63,11 @@ class Sessions:
         return found
 
     def call_in(self, session: Session, seconds: float, call: Callable[[], None]) -> None:
-        """Call back in some seconds, while the session's code runs too; in local not if it ends before."""
-        if self.uses_worker(session):
-            self._loop.call_in(seconds, call)
+        """Call back in some seconds, also while code runs; if that runs in local, not if it ends before."""
+        if session.local is not None and session.runs_locally:
+            session.local.call_in(seconds, call)
         else:
-            self._get_local().call_in(seconds, call)
+            self._loop.call_in(seconds, call)
 
     def listing(self) -> list[dict[str, object]]:
         """What a client may know of each."""

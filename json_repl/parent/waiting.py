@@ -6,6 +6,8 @@ wait {execution_id: "e3"} ----------------> its answer, kept until then
 
 from __future__ import annotations
 
+from time import monotonic
+
 from json_repl.core.errors import InvalidParams
 from json_repl.parent.answer import make_running
 
@@ -30,6 +32,7 @@ class Patience:
     def __init__(self, session: Session, call_in: Callable[[float, Callable[[], None]], Any]) -> None:
         self._session = session
         self._call_in = call_in
+        self._limit: tuple[float, Callable[[], None]] | None = None  # when the patience with the next execution ends
         self._waiting: dict[str, list[Done]] = {}  # who waits for what runs, though its own request was answered
         self._finished: dict[str, dict[str, object] | RpcError] = {}  # answers that nobody has fetched yet
 
@@ -56,8 +59,15 @@ class Patience:
                 self._end(answered[0], result)
             done(result)
 
+        self._limit = (monotonic() + seconds, give_up)
         self._call_in(seconds, give_up)
         return finish
+
+    def begin_locally(self) -> None:
+        """The execution begins in this process, whose loop does not turn meanwhile."""
+        limit, self._limit = self._limit, None
+        if limit is not None:
+            self._call_in(max(0.0, limit[0] - monotonic()), limit[1])
 
     def wait(self, execution_id: str, seconds: float | None, done: Done) -> None:
         """Give the answer of an execution as soon as it is there, or what there is after `seconds`.
