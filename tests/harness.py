@@ -16,6 +16,8 @@ from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
+import psutil
+
 HOME = Path(__file__).resolve().parent.parent
 FRONT_DOOR = HOME / "json_repl_session.py"
 BOUND = 30.0  # seconds that any wait may take, also on a busy machine
@@ -288,3 +290,11 @@ def wait_until(condition: Callable[[], Any], bound: float = BOUND) -> Any:
 
 def _refuse(text: str) -> None:
     raise AssertionError(f"{text} is not JSON")
+
+
+def lives(pid: int) -> bool:
+    """Whether there is a process of this number that has not ended; a zombie has."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

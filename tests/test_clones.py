@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from harness import Session, wait_until
+from harness import Session, lives, wait_until
 
 Start = Callable[..., Session]
 ALWAYS = {"JSON_REPL_SNAPSHOTS": "always"}
@@ -46,10 +46,6 @@ def _by_id(session: Session, count: int) -> dict[Any, Any]:
 
 def _listed(session: Session) -> dict[str, Any]:
     return {found["session_id"]: found for found in session.ask("session/list")["sessions"]}
-
-
-def _lives(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 # -- where a clone goes on from ----------------------------------------------------------------------------------------
@@ -252,8 +248,8 @@ def test_what_another_session_has_left_behind_is_ended_and_processes_of_this_one
         }
         kept.send({**requests[what], "session_id": "b"})
         kept.read()
-    wait_until(lambda: not _lives(leftover), 10)
-    assert _lives(daemon)
+    wait_until(lambda: not lives(leftover), 10)
+    assert lives(daemon)
 
 
 def test_no_clone_loses_its_newest_state_by_what_happens_to_others_at_the_same_time(kept: Session) -> None:
@@ -290,7 +286,7 @@ def test_a_closed_session_finishes_what_came_before_and_refuses_what_came_later(
     answers = _by_id(kept, 3)
     assert answers[1]["result"] == "'done'" and "error" not in answers[2]
     assert answers[3]["error"]["code"] == SESSION_NOT_FOUND
-    assert not _lives(pid) and [*_listed(kept)] == ["default"]
+    assert not lives(pid) and [*_listed(kept)] == ["default"]
     assert kept.run("1", session_id="b")["error"]["code"] == SESSION_NOT_FOUND
     kept.clone("b")
     assert kept.value("6 * 7", session_id="b") == "42"
@@ -325,4 +321,4 @@ def test_all_clones_end_with_the_process_even_while_they_run(kept: Session, tmp_
         kept.finish()
     else:
         kept.process.send_signal(signal.Signals[ending])
-    wait_until(lambda: not any(_lives(process.pid) for process in family if process.is_running()))
+    wait_until(lambda: not any(lives(process.pid) for process in family if process.is_running()))

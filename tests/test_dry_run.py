@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from harness import Session, wait_until
+from harness import Session, lives, wait_until
 
 Start = Callable[..., Session]
 ALWAYS = {"JSON_REPL_SNAPSHOTS": "always"}
@@ -248,7 +247,7 @@ def test_a_dry_run_has_no_hold_on_the_sessions_sockets_and_pipes(kept: Session) 
 def test_processes_that_a_dry_run_starts_end_with_it(kept: Session, own_session: bool) -> None:
     start = f"import subprocess; subprocess.Popen(['sleep', '600'], start_new_session={own_session}).pid"
     pid = int(kept.value(start, dry_run=True))
-    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 5)
+    wait_until(lambda: not lives(pid), 5)
 
 
 def test_processes_of_the_session_outlive_a_dry_run_that_kills_its_own(kept: Session) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from harness import HOME, Session, wait_until
+from harness import HOME, Session, lives, wait_until
 
 Start = Callable[..., Session]
 
@@ -37,7 +37,7 @@ def _end(session: Session) -> None:
 def _processes(session: Session) -> set[int]:
     """All that the session has started, but what has ended."""
     found = psutil.Process(session.pid).children(recursive=True)
-    return {process.pid for process in found if process.status() != psutil.STATUS_ZOMBIE}
+    return {process.pid for process in found if lives(process.pid)}
 
 
 # -- while code runs ---------------------------------------------------------------------------------------------------
