@@ -206,6 +206,7 @@ class Worker:
         outcome = self._interpreter.run(number, source, filename, silent=silent)
         if self._parking.mode == "always" and self._parking.park(number) is COPY:
             return  # its answer has left long ago
+        outcome.threads, outcome.copy_ms = self._parking.risk()
         answer = outcome.to_frame()
         self._capture.end(lambda: self.send(wire.ANSWER, answer))
         self._answered = (number, outcome.elapsed_ms / 1000)

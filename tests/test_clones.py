@@ -73,7 +73,7 @@ def test_a_clone_can_go_on_from_an_older_state(kept: Session, at: object, number
     answer = kept.run("globals().get('x', [])", session_id="b")
     assert answer["result"] == str([*range(1, number + 1)])
     assert (answer["execution_count"], answer["execution_id"]) == (number + 1, f"e{number + 1}")
-    assert answer["session_state"] == {"state": "kept", "epoch": 0, "undone": [], "lost_names": []}
+    assert answer["session_state"] == {"state": "kept", "epoch": 0, "undone": [], "lost_names": [], "warning": None}
     entries = kept.ask("history", session_id="b")["entries"]
     assert [entry["execution_count"] for entry in entries] == [*range(1, number + 2)]
     assert kept.value("x") == "[1, 2, 3]"
@@ -180,7 +180,7 @@ def test_while_one_session_is_busy_others_answer_every_method(kept: Session, tmp
     (tmp_path / "go").touch()
     answer = kept.read()
     assert (answer["id"], answer["result"], answer["attempts"]) == ("busy", "'done'", 1)
-    assert answer["session_state"] == {"state": "kept", "epoch": 0, "undone": [], "lost_names": []}
+    assert answer["session_state"] == {"state": "kept", "epoch": 0, "undone": [], "lost_names": [], "warning": None}
 
 
 def test_an_interrupt_is_for_one_session_and_a_signal_for_all(kept: Session, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from harness import Session, lives, wait_until
 Start = Callable[..., Session]
 ALWAYS = {"JSON_REPL_SNAPSHOTS": "always"}
 OFF = {"JSON_REPL_SNAPSHOTS": "off"}
-KEPT = {"state": "kept", "epoch": 0, "undone": [], "lost_names": []}
+KEPT = {"state": "kept", "epoch": 0, "undone": [], "lost_names": [], "warning": None}
 
 
 @pytest.fixture
@@ -319,7 +319,7 @@ def test_the_session_survives_the_loss_of_its_worker_during_a_dry_run(kept: Sess
     (tmp_path / "go").touch()
     answer = kept.read()
     assert answer["result"] == "[1]"
-    assert answer["session_state"] == {"state": "restored", "epoch": 1, "undone": [], "lost_names": []}
+    assert answer["session_state"] == {"state": "restored", "epoch": 1, "undone": [], "lost_names": [], "warning": None}
     assert kept.value("x") == "[1]"
 
 

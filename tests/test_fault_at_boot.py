@@ -50,7 +50,7 @@ def test_a_fault_before_a_worker_is_ready_costs_no_request(
     case = session.read()
     assert not fault.exists()
     assert (case["id"], case["result"], case["backend"], case["attempts"]) == ("case", "41", "worker", 1)
-    assert case["session_state"] == {"state": "kept", "epoch": 0, "undone": [], "lost_names": []}
+    assert case["session_state"] == {"state": "kept", "epoch": 0, "undone": [], "lost_names": [], "warning": None}
     if snapshots == "auto":
         session.keep("0")
     fault.touch()

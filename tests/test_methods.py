@@ -245,7 +245,7 @@ def test_every_field_of_a_result_is_there_and_of_its_type(shared: Shared, code: 
         assert isinstance(answer[name], kind), name
     for name, kind in NULLABLE.items():
         assert answer[name] is None or isinstance(answer[name], kind), name
-    assert {"state", "epoch", "undone", "lost_names"} <= set(answer["session_state"])
+    assert {"state", "epoch", "undone", "lost_names", "warning"} <= set(answer["session_state"])
     assert set(answer["usage"]) == {"elapsed_ms", "cpu_ms", "max_rss_bytes"} and answer["usage"]["max_rss_bytes"] > 0
     assert set(answer["debug_info"]) >= DEBUG_INFO
     assert answer["success"] is (answer["status"] == "ok") and answer["backend"] == shared.backend

@@ -52,7 +52,7 @@ def test_a_rollback_returns_to_what_was_after_an_execution(
     following = kept.run("globals().get('x', [])")
     assert following["result"] == str(value)
     assert (following["execution_count"], following["execution_id"]) == (4, "e4")
-    assert following["session_state"] == {"state": "kept", "epoch": 1, "undone": [], "lost_names": []}
+    assert following["session_state"] == {"state": "kept", "epoch": 1, "undone": [], "lost_names": [], "warning": None}
     assert [entry["execution_id"] for entry in kept.ask("history")["entries"]] == ["e1", "e2", "e3", "e4"]
 
 
@@ -192,7 +192,13 @@ def test_copies_that_are_ended_from_outside_are_listed_no_more_and_the_present_o
     wait_until(lambda: kept.kept() == ["e2"])
     assert "e2" in kept.ask("rollback", to="e1")["error"]["message"]
     assert kept.value("x") == "[1]"
-    assert kept.run("os._exit(3)")["session_state"] == {"state": "restored", "epoch": 1, "undone": [], "lost_names": []}
+    assert kept.run("os._exit(3)")["session_state"] == {
+        "state": "restored",
+        "epoch": 1,
+        "undone": [],
+        "lost_names": [],
+        "warning": None,
+    }
     assert kept.value("x") == "[1]"
 
 
@@ -231,7 +237,7 @@ def test_code_that_fails_leaves_no_trace_where_errors_are_undone(start: Start, h
     answer = session.run(begin + failing, on_error="rollback", timeout=0.4 if reason == "timeout" else None)
     assert (answer["status"], answer["reason"]) == ("error", reason)
     assert answer["stdout"] == ("begun\n" if begin else "") and answer["error"]["ename"] in answer["stderr"]
-    assert answer["session_state"] == {"state": "restored", "epoch": 1, "undone": [], "lost_names": []}
+    assert answer["session_state"] == {"state": "restored", "epoch": 1, "undone": [], "lost_names": [], "warning": None}
     following = session.run("x, 'y' in globals()")
     assert (following["result"], following["execution_count"]) == ("([1], False)", 3)
     assert following["session_state"]["state"] == "kept"
@@ -251,7 +257,7 @@ def test_code_that_succeeds_stays_where_errors_are_undone(start: Start, env: dic
     session = start("worker", env=env)
     pid = session.worker_pid()
     answer = session.run("x = 1", on_error="rollback")
-    assert answer["session_state"] == {"state": "kept", "epoch": 0, "undone": [], "lost_names": []}
+    assert answer["session_state"] == {"state": "kept", "epoch": 0, "undone": [], "lost_names": [], "warning": None}
     assert session.value("x") == "1" and session.worker_pid() == pid
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Session
+from harness import Session, wait_until
 
 Start = Callable[..., Session]
 ALWAYS = {"JSON_REPL_SNAPSHOTS": "always"}
@@ -135,3 +135,27 @@ def test_state_of_every_kind_goes_on_in_a_dry_run_in_a_clone_and_after_each_roll
         assert kept.ask("rollback", to="e1")["state"] == "restored"
         check(way, kept.run(going_on))
     check("a clone", kept.run(going_on, session_id="branch"))
+
+
+def _warning(session: Session) -> str | None:
+    answer = session.run("1")
+    assert answer["session_state"]["state"] == "kept"
+    return answer["session_state"]["warning"]
+
+
+def test_a_session_with_threads_says_what_a_loss_would_cost(worker: Session, local: Session) -> None:
+    code = "import threading; go = threading.Event(); t = threading.Thread(target=go.wait); t.start()"
+    for session, words in ((worker, "threads (1) would not come back after a loss of the worker"), (local, None)):
+        assert _warning(session) is None
+        assert session.run(code)["session_state"]["warning"] == words
+        assert _warning(session) == words
+        session.run("go.set(); t.join()")
+        assert _warning(session) is None
+
+
+def test_a_session_that_is_too_large_says_so_as_long_as_it_is(worker: Session) -> None:
+    worker.run("large = bytes([1]) * (1200 << 20)")
+    found = wait_until(lambda: _warning(worker))
+    assert "a copy of the state takes" in found and "a loss may undo earlier requests too" in found
+    worker.run("del large")
+    wait_until(lambda: _warning(worker) is None)

@@ -29,7 +29,7 @@ RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, in which the system
 KEPT, RESTORED, LOST = "kept", "restored", "lost"
 
 _REASONS = (None, EXCEPTION, INTERRUPTED, TIMEOUT, MEMORY, CRASH, EXIT, CANCELLED)
-_NUMBERS = struct.Struct("<BddQQ")
+_NUMBERS = struct.Struct("<BddQQQd")
 
 
 _str, _type, _encode, _isascii = str, type, str.encode, str.isascii  # used while user code's builtins are in force
@@ -69,6 +69,7 @@ class Outcome:
         "attempts",
         "backend",
         "changes",
+        "copy_ms",
         "cpu_ms",
         "data",
         "elapsed_ms",
@@ -85,6 +86,7 @@ class Outcome:
         "state",
         "stderr",
         "stdout",
+        "threads",
         "truncated",
         "variable_count",
     )
@@ -104,6 +106,8 @@ class Outcome:
         self.cpu_ms = 0.0
         self.max_rss_bytes = 0
         self.variable_count = 0
+        self.threads = 0  # of the user's, which no copy of the state has
+        self.copy_ms = 0.0  # what a copy costs, where that is too much for one after each answer
         self.names: list[str] | None = None  # the first names of the namespace, where they changed
         self.changes: list[str] | None = None  # by a dry run, e.g. ["+new", "~changed", "-removed"]
         self.backend = "local"
@@ -133,7 +137,13 @@ class Outcome:
     def to_frame(self) -> bytes:
         """The payload of an ANSWER frame. Output travels apart."""
         numbers = _NUMBERS.pack(
-            _REASONS.index(self.reason), self.elapsed_ms, self.cpu_ms, self.max_rss_bytes, self.variable_count
+            _REASONS.index(self.reason),
+            self.elapsed_ms,
+            self.cpu_ms,
+            self.max_rss_bytes,
+            self.variable_count,
+            self.threads,
+            self.copy_ms,
         )
         texts: list[str | None] = [self.result, self.rich]
         for found in (self.names, self.changes):
@@ -151,11 +161,11 @@ class Outcome:
         """
         outcome = cls()
         try:
-            reason, outcome.elapsed_ms, outcome.cpu_ms, outcome.max_rss_bytes, outcome.variable_count = (
-                _NUMBERS.unpack_from(payload)
-            )
+            numbers = _NUMBERS.unpack_from(payload)
+            reason, outcome.elapsed_ms, outcome.cpu_ms, outcome.max_rss_bytes, outcome.variable_count, *risk = numbers
+            outcome.threads, outcome.copy_ms = risk
             outcome.reason = _REASONS[reason]
-            if not (0 <= outcome.elapsed_ms < float("inf") and 0 <= outcome.cpu_ms < float("inf")):
+            if not all(0 <= time < float("inf") for time in (outcome.elapsed_ms, outcome.cpu_ms, outcome.copy_ms)):
                 raise WireError("an answer on the worker's wire whose times are none")
             outcome.result, outcome.rich, *texts = unpack_texts(payload, _NUMBERS.size)
             outcome.names, texts = _take_counted(texts)

@@ -108,6 +108,11 @@ class Parking:
     def _cost(self) -> float:
         return sorted(self._costs)[1]
 
+    def risk(self) -> tuple[int, float]:
+        """What a loss would cost beyond the request that caused it: threads, and milliseconds that copies are saved."""
+        is_costly = self.mode == "auto" and self._cost > SMALL_SECONDS
+        return (_count_threads() - 1 if self.mode != "off" else 0), self._cost * 1000 if is_costly else 0.0
+
     def holds(self, number: int) -> bool:
         """Whether there is a copy of the state after request `number`, which is still the same."""
         return self._newest == number and not self._moves

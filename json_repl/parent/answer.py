@@ -45,6 +45,7 @@ def make_answer(session: Session, outcome: Outcome, execution_id: str) -> dict[s
             "epoch": session.whole_epoch(),
             "undone": [],
             "lost_names": [],
+            "warning": _warning(outcome),
             **outcome.state,
         },
         "usage": {
@@ -68,6 +69,17 @@ def make_answer(session: Session, outcome: Outcome, execution_id: str) -> dict[s
         },
         "timestamp": _timestamp(),
     }
+
+
+def _warning(outcome: Outcome) -> str | None:
+    """What the loss of the worker would cost beyond the request that caused it."""
+    words = []
+    if outcome.threads:
+        words.append(f"threads ({outcome.threads}) would not come back after a loss of the worker")
+    if outcome.copy_ms:
+        each = f"a copy of the state takes {outcome.copy_ms:.0f} ms, so there is not one after every answer"
+        words.append(f"{each}: a loss may undo earlier requests too")
+    return "; ".join(words) or None
 
 
 def make_cancelled(session: Session) -> dict[str, object]:

@@ -78,9 +78,10 @@ MiB each where they can be pickled, else by identity |
 | `backend` | where the code ran: `"local"` or `"worker"` |
 | `attempts` | how often it was run: more than once only after its worker had been taken away |
 | `fallback` | null, or `{reason, message}`: why code that was meant for a worker ran in the session's own process |
-| `session_state` | `{state, epoch, undone, lost_names}`: `"kept"`, `"restored"` (as it was before this request), or \
+| `session_state` | `{state, epoch, undone, lost_names, warning}`: `"kept"`, `"restored"` (as it was before this request), or \
 `"lost"`, with the first 100 `lost_names` and their `lost_count`; `epoch` grows whenever the namespace is not the \
-continuation of what it was |
+continuation of what it was; `warning` is null, or says what a loss of the worker would cost beyond the request that \
+caused it: threads, or earlier requests of a session that is too large for a copy after each |
 | `usage` | `{elapsed_ms, cpu_ms, max_rss_bytes}` |
 | `success`, `language`, `session_mode`, `variable_count`, `note`, `debug_info`, `timestamp` | for clients of the system \
 that this one replaces |
