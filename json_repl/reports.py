@@ -67,10 +67,10 @@ class Reports:
                     for channel in channels:
                         os.close(channel)
                     continue
-                number, pid, threads, moves = REPORT.unpack(report)
+                number, pid, threads, moves, made_at = REPORT.unpack(report)
                 self._numbers.append(number)
                 self._seen += 1
-                self.on_snapshot(Snapshot(number, pid, channels[0], threads, moves=moves))
+                self.on_snapshot(Snapshot(number, pid, channels[0], threads, moves=moves, made_at=made_at))
         except BlockingIOError:
             return True
         finally:

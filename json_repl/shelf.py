@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket
-from time import time
 
 from json_repl import processes
 from json_repl.core.snapshot import BYE
@@ -26,23 +25,26 @@ class Snapshot:
         channel: our end of its channel; the copy ends when all of those are closed.
         threads: how many of the user's threads it lacks.
         moves: threads or tasks may have changed the state since it was made.
+        made_at: when, as `time.time()`.
     """
 
     __slots__ = ("_holders", "channel", "made_at", "moves", "number", "pid", "threads")
 
-    def __init__(self, number: int, pid: int, channel: int, threads: int = 0, *, moves: bool = False) -> None:
+    def __init__(self, number: int, pid: int, channel: int, threads: int, *, moves: bool, made_at: float) -> None:
         self.number = number
         self.pid = pid
         self.channel = channel
         self.threads = threads
         self.moves = moves
-        self.made_at = time()
+        self.made_at = made_at
         self._holders = [1]  # how many of them there are, in a list that all share
 
     def share(self) -> Snapshot:
         """The same copy, for one more shelf."""
-        other = Snapshot(self.number, self.pid, os.dup(self.channel), self.threads, moves=self.moves)
-        other.made_at, other._holders = self.made_at, self._holders
+        other = Snapshot(
+            self.number, self.pid, os.dup(self.channel), self.threads, moves=self.moves, made_at=self.made_at
+        )
+        other._holders = self._holders
         self._holders[0] += 1
         return other
 

@@ -17,7 +17,7 @@ import stat
 import struct
 import sys
 from _socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
-from time import perf_counter, process_time, sleep
+from time import perf_counter, process_time, sleep, time
 
 from json_repl.core import forks, log, wire
 from json_repl.core.imports import keep, ours
@@ -45,8 +45,9 @@ PRISTINE = 0  # instead of a request's number: the state before the first one
 KEEPER = (1 << 62) - 1  # and a copy that is there only to end what is left, as that of the pristine state does too
 GUARDS = (PRISTINE, KEEPER)
 MARK = "JSON_REPL_WORKER"  # in the environment of all that a worker starts: "<session's process>.<which session>"
-# Request number, pid, threads of the user's that the copy lacks, whether threads or tasks change the state any time.
-REPORT = struct.Struct("<QQQ?")
+# Request number, pid, threads of the user's that the copy lacks, whether threads or tasks change the state any time,
+# when it was made.
+REPORT = struct.Struct("<QQQ?d")
 _ONLY_AT_FIRST = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_NOFOLLOW | getattr(os, "O_TMPFILE", 0)  # flags of open()
 _FD = struct.Struct("<i")
 _HANDED = len(wire.CHILD_FDS) + 2  # files that come with a role: ours, and fd 1 and 2
@@ -139,7 +140,7 @@ class Parking:
             return FAILED
         if number != KEEPER:
             self.due = None
-        started = process_time()
+        started, self._made_at = process_time(), time()
         random = _modules.get("random")
         random = random if hasattr(random, "getstate") else None  # and not a module of the user's
         self._lost_threads = _count_threads() - 1
@@ -221,7 +222,7 @@ class Parking:
         try:
             _let_go([self._fd[name] for name in ("requests", "answers", "life")])
             channel, far_end = socketpair(AF_UNIX, SOCK_SEQPACKET)
-            report = REPORT.pack(number, os.getpid(), self._lost_threads, self._moves)
+            report = REPORT.pack(number, os.getpid(), self._lost_threads, self._moves, self._made_at)
             reports = socket(AF_UNIX, SOCK_SEQPACKET, 0, self._fd["reports"])
             reports.sendmsg([report], [(SOL_SOCKET, SCM_RIGHTS, _FD.pack(far_end.fileno()))])
             reports.detach()
