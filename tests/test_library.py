@@ -268,14 +268,14 @@ def test_wrong_variables_do_not_break_an_import(tmp_path: Path) -> None:
 
 
 def test_a_host_in_a_folder_of_its_own_modules_keeps_them(backend: str, tmp_path: Path) -> None:
-    for name in ("helpers", "json", "history", "code", "select", "traceback", "linecache"):
+    for name in ("helpers", "json", "history", "code", "selectors", "traceback", "linecache"):
         (tmp_path / f"{name}.py").write_text("MINE = 1\n")
     program = """
         from json_repl_session import execute_code
         assert execute_code("40 + 2")["result"] == "42"
         assert execute_code("1/0")["error"]["ename"] == "ZeroDivisionError"
-        import code, helpers, history, json, linecache, select, traceback
-        print([module.MINE for module in (code, helpers, history, json, linecache, select, traceback)])
+        import code, helpers, history, json, linecache, selectors, traceback
+        print([module.MINE for module in (code, helpers, history, json, linecache, selectors, traceback)])
         assert execute_code("1/0")["error"]["ename"] == "ZeroDivisionError"
     """
     assert run_host(program, backend, tmp_path) == "[1, 1, 1, 1, 1, 1, 1]\n"
