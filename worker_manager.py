@@ -365,12 +365,10 @@ class WorkerManager:
         2. it was taken away, and nothing else was undone by that (B), or the request wants it so: the code runs again,
         3. anything else (C): a crash.
         """
-        loss = self.lineage.past.loss
-        undone = bool(loss.get("undone")) or loss.get("state") == ends.LOST
         if end.code == -signal.SIGKILL and turn.killed_for is None and self._oom_count.has_grown():
             turn.killed_for = ends.MEMORY
         taken_away = was_taken_away(end.code) and turn.killed_for is None
-        if turn.may_run_again(taken_away and not undone):  # case 2
+        if turn.may_run_again(taken_away and not self.lineage.past.undid_more):  # case 2
             self._again_or_elsewhere(turn, end.text)
             return
         by_us = turn.killed_for in (ends.TIMEOUT, ends.INTERRUPTED)

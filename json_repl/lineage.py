@@ -196,7 +196,7 @@ class Lineage:
             self.return_to(snapshot, lambda origin: done())
         else:  # all copies were ended from outside meanwhile
             self.epoch += 1
-            self.past.loss = self.past.return_to(None)
+            self.past.lose(None)
             self.stop()
             done()
 
@@ -288,7 +288,7 @@ class Lineage:
     def on_ready(self, origin: Snapshot | None) -> None:
         """A worker is there, made from `origin`, or fresh."""
         if origin is not None or self.past.requests:
-            self.past.loss = self.past.return_to(origin)
+            self.past.lose(origin)
         if origin is not None:  # of the last worker a copy may have been in the making, which nobody has heard of
             self.loop.call_in(REAP_SECONDS, leftovers.reap)
         self._arrive(origin)
@@ -302,7 +302,7 @@ class Lineage:
     def on_given_up(self, why: str) -> None:
         """There will be none."""
         if self.past.requests:
-            self.past.loss = self.past.return_to(None)
+            self.past.lose(None)
         self._arrive(None)
         self._settle(self._settling)
         self._give_copy(f"there is no worker: {why}")
@@ -315,7 +315,7 @@ class Lineage:
         self._shelf.settle_early(answered=False)
         newest = self._shelf.newest()
         if newest is None:
-            self.past.loss = self.past.return_to(None)
+            self.past.lose(None)
             self._owner.on_lost(end)
             self.prepare()
         else:

@@ -32,6 +32,7 @@ class Past:
         shelf.place = lambda number: bisect(self.requests, number)  # not the number: requests that failed left holes
         self.loss: dict[str, object] = {}  # what the next answer tells of it
         self.on_change: Callable[[], None] = lambda: None  # the state is another one
+        self.undid_more = False  # the last loss has undone other requests than the one that ran
         # The first names of each state, how many there are, and its execution_count, e.g. {3: (["x", "y"], 2, 3)}.
         self._states: dict[int, tuple[list[str], int, int]] = {}
 
@@ -54,6 +55,16 @@ class Past:
         """What an answer must tell of state that was lost since the last one."""
         loss, self.loss = self.loss, {}
         return loss
+
+    def lose(self, snapshot: Snapshot | None) -> None:
+        """As `return_to`, because a worker was lost: the next answer tells that, and of losses since the last one."""
+        earlier, latest = self.loss, self.return_to(snapshot)
+        self.undid_more = bool(latest.get("undone")) or latest["state"] == ends.LOST
+        if earlier:
+            undone = {*_list(earlier, "undone"), *_list(latest, "undone")}
+            latest = {**earlier, **latest, "undone": sorted(undone, key=lambda id: int(id[1:]))}
+            latest["state"] = ends.LOST if ends.LOST in (earlier["state"], latest["state"]) else ends.RESTORED
+        self.loss = latest
 
     def return_to(self, snapshot: Snapshot | None) -> dict[str, object]:
         """The state is that of `snapshot`, or an empty one: forget what came after it, and say what that costs."""
@@ -135,3 +146,8 @@ class Past:
 
     def _now(self) -> tuple[list[str], int, int]:
         return self._states.get(self.present, ([], 0, 0))
+
+
+def _list(told: dict[str, object], key: str) -> list[str]:
+    found = told.get(key)
+    return found if isinstance(found, list) else []
