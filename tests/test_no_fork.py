@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,14 +171,3 @@ def test_a_kept_state_that_no_worker_can_be_made_of_is_refused_and_any_loss_is_t
         state = following["session_state"]
         assert (following["result"], state["state"], state["lost_names"]) == (None, "lost", ["x"])
     assert session.value("6 * 7") == "42"
-
-
-def test_what_several_losses_in_a_row_have_cost_is_told_whole(start: Callable[..., Session]) -> None:
-    session = start("worker", env={"JSON_REPL_SNAPSHOTS": "off"})
-    session.value("x = 1; x")
-    for restarts in (1, 2, 3):
-        os.kill(session.ask("status")["worker"]["pid"], signal.SIGKILL)
-        wait_until(lambda: (found := session.ask("status")["worker"])["restarts"] == restarts and found["ready"])  # noqa: B023
-    state = session.run("2")["session_state"]
-    assert (state["state"], state["lost_names"]) == ("lost", ["x"])
-    assert session.run("3")["session_state"]["state"] == "kept"
